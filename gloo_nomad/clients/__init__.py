@@ -1,0 +1,1 @@
+"""The only code that speaks HTTP out: Consul, Vault and Nomad."""

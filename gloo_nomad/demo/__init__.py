@@ -1,0 +1,1 @@
+"""Real servers on this machine for demos and tests: started, waited for, stopped."""

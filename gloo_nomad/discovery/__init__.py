@@ -1,0 +1,1 @@
+"""Writes what Consul and Nomad know as Upstream objects."""

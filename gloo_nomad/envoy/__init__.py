@@ -1,0 +1,1 @@
+"""Proxies and upstreams to Envoy resources; pure."""

@@ -1,0 +1,1 @@
+"""The front door for people: a REST API that validates before it writes."""

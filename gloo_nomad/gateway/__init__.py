@@ -1,0 +1,1 @@
+"""Gateways, virtual services and route tables to proxies; pure."""

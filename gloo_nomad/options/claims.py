@@ -1,0 +1,43 @@
+"""Warns of every field that an object sets and nothing makes work: nothing is dropped in silence."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from google.protobuf.message import Message
+
+from gloo_nomad.options.hooks import EVERY
+from gloo_nomad.reports import Finding, warning
+
+_ALL = frozenset(EVERY)
+
+
+def unclaimed(message: Message, claims: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
+    """A warning for each field that is set in *message*, at any depth, and that no module claims.
+
+    A message type that nobody mentions counts as read by whoever claims the field that holds it.
+    """
+    yield from _walk(message, claims, "")
+
+
+def _walk(message: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iterator[Finding]:
+    known = claims.get(message.DESCRIPTOR.full_name)
+    if known is None:
+        return
+    for descriptor, value in message.ListFields():
+        here = f"{path}.{descriptor.camelcase_name}" if path else descriptor.camelcase_name
+        if descriptor.name not in known and known != _ALL:
+            yield warning(here, "is not supported; the rest of the object is served without it")
+        elif descriptor.message_type is not None:
+            yield from _walk_value(descriptor, value, claims, here)
+
+
+def _walk_value(descriptor: Any, value: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iterator[Finding]:
+    if descriptor.message_type.GetOptions().map_entry:
+        if descriptor.message_type.fields_by_name["value"].message_type is not None:
+            for key in sorted(value):
+                yield from _walk(value[key], claims, f"{path}[{key}]")
+    elif descriptor.is_repeated:
+        for index, item in enumerate(value):
+            yield from _walk(item, claims, f"{path}[{index}]")
+    else:
+        yield from _walk(value, claims, path)

@@ -1,0 +1,181 @@
+"""What an option module may define. Each hook is one function; a module has the ones it needs and no others.
+
+``FIELDS``
+    Message name to the fields of it that this option makes work. A field that an object sets and no module claims
+    becomes a warning on the object; two claimants of one field fail at start.
+``READS``
+    The same for messages below those fields, which several options may share. ``EVERY`` stands for all fields.
+
+A hook changes nothing but its parameter ``out``, keeps no state, and returns what it has to say about the object
+(``reports.error`` rejects, ``reports.warning`` does not; paths are relative to the options message).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from gloo_nomad.api.gen import (
+    http_listener_options_pb2,
+    listener_options_pb2,
+    route_options_pb2,
+    settings_pb2,
+    upstream_pb2,
+    virtual_host_options_pb2,
+    weighted_destination_options_pb2,
+)
+from gloo_nomad.api.kinds import SECRET, UPSTREAM
+from gloo_nomad.api.refs import ObjectRef, Ref
+from gloo_nomad.options.stages import StagedFilter
+from gloo_nomad.reports import Finding, Findings
+from gloo_nomad.store.memo import Reads
+
+EVERY: Final = ("*",)
+Claims = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every hook may look at: the settings, the object at hand, and other objects through ``reads``.
+
+    Everything that is looked up becomes an input of the result, so an option never has to think of invalidation.
+    """
+
+    settings: settings_pb2.Settings
+    reads: Reads
+    source: ObjectRef
+    """The object that the options belong to."""
+
+    def upstream(self, ref: Ref) -> upstream_pb2.Upstream | None:
+        """The Upstream of that name."""
+        found: upstream_pb2.Upstream | None = self.reads.get(UPSTREAM.name, ref)
+        return found
+
+    def secret(self, ref: Ref) -> Any:
+        """The Secret of that name, or None."""
+        return self.reads.get(SECRET.name, ref)
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHostContext(Context):
+    """For hooks of virtual hosts."""
+
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteContext(Context):
+    """For hooks of routes and weighted destinations."""
+
+    virtual_host: virtual_host_options_pb2.VirtualHostOptions = field(
+        default_factory=virtual_host_options_pb2.VirtualHostOptions
+    )
+    """Options of the virtual host around the route."""
+    has_route_action: bool = True
+    """Whether requests are forwarded; redirects and direct responses are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerContext(Context):
+    """For hooks of listeners, connection managers and filters."""
+
+    options: http_listener_options_pb2.HttpListenerOptions = field(
+        default_factory=http_listener_options_pb2.HttpListenerOptions
+    )
+    used_filters: frozenset[str] = frozenset()
+    """Names of all filters that some virtual host, route or destination behind the listener configures."""
+
+    def needs(self, filter_name: str) -> bool:
+        """Whether a filter that only acts where something configures it belongs in the chain.
+
+        The reference adds them always unless ``gloo.removeUnusedFilters``; here leaving out is the default.
+        """
+        policy = self.settings.gloo
+        remove = not policy.HasField("remove_unused_filters") or policy.remove_unused_filters.value
+        return filter_name in self.used_filters or not remove
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterContext(Context):
+    """For hooks of clusters."""
+
+
+class ApplyRoute(Protocol):
+    """``apply_route``: options of a route onto Envoy's Route."""
+
+    def __call__(self, options: route_options_pb2.RouteOptions, out: Any, context: RouteContext) -> Findings:
+        """See the module."""
+        ...
+
+
+class ApplyVirtualHost(Protocol):
+    """``apply_virtual_host``: options of a virtual host onto Envoy's VirtualHost."""
+
+    def __call__(
+        self, options: virtual_host_options_pb2.VirtualHostOptions, out: Any, context: VirtualHostContext
+    ) -> Findings:
+        """See the module."""
+        ...
+
+
+class ApplyDestination(Protocol):
+    """``apply_destination``: options of a weighted destination onto Envoy's WeightedCluster.ClusterWeight."""
+
+    def __call__(
+        self, options: weighted_destination_options_pb2.WeightedDestinationOptions, out: Any, context: RouteContext
+    ) -> Findings:
+        """See the module."""
+        ...
+
+
+class HttpFilters(Protocol):
+    """``http_filters``: the HTTP filters that a listener needs for this option."""
+
+    def __call__(self, context: ListenerContext) -> Iterable[StagedFilter | Finding]:
+        """See the module."""
+        ...
+
+
+class ApplyConnectionManager(Protocol):
+    """``apply_connection_manager``: options of an HTTP gateway onto Envoy's HttpConnectionManager."""
+
+    def __call__(
+        self, options: http_listener_options_pb2.HttpListenerOptions, out: Any, context: ListenerContext
+    ) -> Findings:
+        """See the module."""
+        ...
+
+
+class ApplyListener(Protocol):
+    """``apply_listener``: options of a gateway onto Envoy's Listener."""
+
+    def __call__(self, options: listener_options_pb2.ListenerOptions, out: Any, context: ListenerContext) -> Findings:
+        """See the module."""
+        ...
+
+
+class NetworkFilters(Protocol):
+    """``network_filters``: the network filters before the connection manager or TCP proxy."""
+
+    def __call__(self, context: ListenerContext) -> Iterable[StagedFilter | Finding]:
+        """See the module."""
+        ...
+
+
+class ApplyCluster(Protocol):
+    """``apply_cluster``: options of an Upstream onto Envoy's Cluster."""
+
+    def __call__(self, upstream: upstream_pb2.Upstream, out: Any, context: ClusterContext) -> Findings:
+        """See the module."""
+        ...
+
+
+HOOK_NAMES: Final = (
+    "apply_route",
+    "apply_virtual_host",
+    "apply_destination",
+    "http_filters",
+    "apply_connection_manager",
+    "apply_listener",
+    "network_filters",
+    "apply_cluster",
+)

@@ -1,0 +1,54 @@
+"""Finds the modules of a package, and knows which of them has which hook and claims which field."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from types import ModuleType
+from typing import Any, Final
+
+from gloo_nomad.options.hooks import EVERY, HOOK_NAMES, Claims
+
+_PLUMBING: Final = frozenset({"hooks", "stages", "registry", "claims"})
+
+
+class ClaimedTwiceError(Exception):
+    """Two modules say that they make the same field work."""
+
+
+@cache
+def modules(package: str) -> tuple[ModuleType, ...]:
+    """The feature modules of a package, sorted by name."""
+    parent = importlib.import_module(package)
+    names = sorted(found.name for found in pkgutil.iter_modules(parent.__path__) if found.name not in _PLUMBING)
+    return tuple(importlib.import_module(f"{package}.{name}") for name in names)
+
+
+@cache
+def hooks(name: str) -> tuple[Callable[..., Any], ...]:
+    """All functions of that hook in ``gloo_nomad.options``, ordered by their module's name."""
+    if name not in HOOK_NAMES:
+        raise KeyError(name)
+    return tuple(
+        getattr(module, name) for module in modules("gloo_nomad.options") if callable(getattr(module, name, None))
+    )
+
+
+def collect(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
+    """Claimed fields by message name; raises ``ClaimedTwiceError`` for a field of ``FIELDS`` that two modules name."""
+    owners: dict[tuple[str, str], str] = {}
+    claims: dict[str, set[str]] = {}
+    for module in found:
+        fields: Claims = getattr(module, "FIELDS", {})
+        for message, names in fields.items():
+            for name in names:
+                other = owners.setdefault((message, name), module.__name__)
+                if other != module.__name__:
+                    raise ClaimedTwiceError(f"{message}.{name} is claimed by {other} and by {module.__name__}")
+        for table in (fields, getattr(module, "READS", {})):
+            for message, names in table.items():
+                claims.setdefault(message, set()).update(names)
+    return {message: frozenset(names) for message, names in claims.items()}
+
+
+__all__ = ["EVERY", "ClaimedTwiceError", "collect", "hooks", "modules"]

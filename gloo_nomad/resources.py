@@ -1,0 +1,52 @@
+"""Envoy resources as the envoy stage makes them and the xDS server sends them: names, bytes and versions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+_PREFIX: Final = "type.googleapis.com/"
+CLUSTER: Final = _PREFIX + "envoy.config.cluster.v3.Cluster"
+ENDPOINTS: Final = _PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER: Final = _PREFIX + "envoy.config.listener.v3.Listener"
+ROUTES: Final = _PREFIX + "envoy.config.route.v3.RouteConfiguration"
+VIRTUAL_HOST: Final = _PREFIX + "envoy.config.route.v3.VirtualHost"
+SCOPED_ROUTES: Final = _PREFIX + "envoy.config.route.v3.ScopedRouteConfiguration"
+SECRET: Final = _PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
+RUNTIME: Final = _PREFIX + "envoy.service.runtime.v3.Runtime"
+
+PUSH_ORDER: Final = (SECRET, CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, SCOPED_ROUTES, RUNTIME)
+"""Make before break: what is referred to goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource: ``body`` is the message in wire format, ``version`` the hash of what it was made from.
+
+    Equal bodies have equal versions, and the same unchanged resource is the same object in the next snapshot.
+    """
+
+    name: str
+    version: str
+    body: bytes
+
+
+Resources = Mapping[str, Resource]
+"""Resources of one type, by name."""
+
+NO_RESOURCES: Final[Resources] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class XdsSnapshot:
+    """Everything that the Envoys of one role are served, by type URL."""
+
+    types: Mapping[str, Resources] = field(default_factory=lambda: MappingProxyType({}))
+
+    def of(self, type_url: str) -> Resources:
+        """The resources of a type; empty for one that is not served."""
+        return self.types.get(type_url, NO_RESOURCES)
+
+    def with_type(self, type_url: str, resources: Resources) -> "XdsSnapshot":
+        """The same snapshot with the resources of one type replaced."""
+        return XdsSnapshot(MappingProxyType({**self.types, type_url: resources}))

@@ -1,0 +1,1 @@
+"""Outside to ``Change``: each source watches one place and says what is different there."""

@@ -1,0 +1,83 @@
+"""The immutable picture of all objects that translation reads.
+
+Identity is the currency here: an object that did not change is the *same* Python object in the next snapshot, and a
+collection in which nothing changed is the same collection. ``memo`` builds on that.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
+
+from gloo_nomad.api.refs import Ref
+
+V = TypeVar("V")
+
+
+class Collection(Mapping[Ref, V], Generic[V]):
+    """All objects of one kind, sorted by namespace and name. Never changes; ``replace`` makes a new one."""
+
+    __slots__ = ("_by_ref",)
+
+    def __init__(self, by_ref: Mapping[Ref, V] | None = None) -> None:
+        self._by_ref: dict[Ref, V] = dict(sorted((by_ref or {}).items()))
+
+    def __getitem__(self, ref: Ref) -> V:
+        return self._by_ref[ref]
+
+    def __iter__(self) -> Iterator[Ref]:
+        return iter(self._by_ref)
+
+    def __len__(self) -> int:
+        return len(self._by_ref)
+
+    def __contains__(self, ref: object) -> bool:
+        return ref in self._by_ref
+
+    def get(self, ref: Ref, default: Any = None) -> Any:
+        """The object of that name; the same object as long as it did not change."""
+        return self._by_ref.get(ref, default)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def replace(self, puts: Mapping[Ref, V], deletes: frozenset[Ref] = frozenset()) -> "Collection[V]":
+        """A collection with these objects put and those removed; itself when that changes nothing."""
+        real_puts = {ref: value for ref, value in puts.items() if self._by_ref.get(ref) is not value}
+        real_deletes = {ref for ref in deletes if ref in self._by_ref and ref not in real_puts}
+        if not real_puts and not real_deletes:
+            return self
+        merged = {ref: value for ref, value in self._by_ref.items() if ref not in real_deletes}
+        if all(ref in merged for ref in real_puts):
+            merged.update(real_puts)  # order is untouched: nothing to sort
+            return Collection._of_sorted(merged)
+        return Collection({**merged, **real_puts})
+
+    @classmethod
+    def _of_sorted(cls, by_ref: dict[Ref, V]) -> "Collection[V]":
+        collection: Collection[V] = cls.__new__(cls)
+        collection._by_ref = by_ref
+        return collection
+
+
+_EMPTY: Final[Collection[Any]] = Collection()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConfigSnapshot:
+    """All objects, by the name of their kind.
+
+    Values are protobuf messages of the kind (never to be changed) without status and resource version, or for the
+    kinds of ``store.services`` the instances of a service.
+    """
+
+    collections: Mapping[str, Collection[Any]] = field(default_factory=lambda: MappingProxyType({}))
+    created: Mapping[str, Mapping[Ref, int]] = field(default_factory=lambda: MappingProxyType({}))
+    """When each object was created, by kind: Consul's CreateIndex, or a file's order; older is smaller."""
+
+    def of(self, kind: str) -> Collection[Any]:
+        """All objects of a kind; the same empty collection for a kind that has none."""
+        return self.collections.get(kind, _EMPTY)

@@ -1,0 +1,1 @@
+"""One file per upstream type; found by walking this package."""
