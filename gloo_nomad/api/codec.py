@@ -75,6 +75,14 @@ def decode(kind: Kind, text: bytes, expected: Ref | None = None) -> Decoded:
         return Decoded(fallback, None, rejected.rejection)
 
 
+def read_document(text: bytes) -> dict[str, Any] | Rejection:
+    """The mapping in *text* before anybody knows its kind, or why there is none."""
+    try:
+        return parse_document(text)
+    except _Rejected as rejected:
+        return rejected.rejection
+
+
 def parse_document(text: bytes) -> dict[str, Any]:
     """The one mapping in *text*, YAML or JSON; raises ``_Rejected`` for anything else."""
     if not text.strip():
