@@ -1,0 +1,94 @@
+"""What became of each object, as it is written into the object itself.
+
+Shapes and texts are the reference's, so that ``glooctl`` shows them: errors make an object Rejected, warnings alone
+Warning; the reason counts the errors and lists the warnings after them; Gateways, VirtualServices and RouteTables carry
+a sub-status for each proxy they are part of. An object answers for its own mistakes and for no other's.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from gloo_nomad.api.kinds import KINDS, StatusStyle
+from gloo_nomad.api.refs import ObjectRef, Ref
+from gloo_nomad.reports import Problem, Severity
+
+REPORTER: Final = "gloo"
+MAX_REASON_BYTES: Final = 1024
+MAX_SUBRESOURCES: Final = 100
+
+_STATES: Final = ("Pending", "Accepted", "Rejected", "Warning")
+Status = dict[str, Any]
+
+
+def build_status(problems: Iterable[Problem], proxies: Iterable[Ref] = (), *, truncate: bool = True) -> Status:
+    """The status of one object from its problems and the proxies that it is part of."""
+    distinct = list(dict.fromkeys(problems))
+    errors = [str(problem) for problem in distinct if problem.severity is Severity.ERROR]
+    warnings = [str(problem) for problem in distinct if problem.severity is Severity.WARNING]
+    state = "Rejected" if errors else "Warning" if warnings else "Accepted"
+    status: Status = {"state": state}
+    reason = _reason(errors, warnings)
+    if reason:
+        status["reason"] = _cut(reason) if truncate else reason
+    status["reportedBy"] = REPORTER
+    names = [f"*v1.Proxy.{proxy.name}_{proxy.namespace}" for proxy in sorted(set(proxies))]
+    if names:
+        kept = names[:MAX_SUBRESOURCES] if truncate else names
+        status["subresourceStatuses"] = {name: {"state": state, "reportedBy": REPORTER} for name in kept}
+    return status
+
+
+def build_single_status(problems: Iterable[Problem]) -> Status:
+    """The old-style status of a RateLimitConfig."""
+    distinct = list(dict.fromkeys(problems))
+    errors = [str(problem) for problem in distinct if problem.severity is Severity.ERROR]
+    status: Status = {"state": "REJECTED" if errors else "ACCEPTED"}
+    if distinct:
+        status["message"] = _cut("; ".join(str(problem) for problem in distinct))
+    return status
+
+
+def _reason(errors: list[str], warnings: list[str]) -> str:
+    text = ""
+    if errors:
+        plural = "" if len(errors) == 1 else "s"
+        text = f"{len(errors)} error{plural} occurred:\n" + "".join(f"\t* {line}\n" for line in errors) + "\n"
+    if warnings:
+        text += "warning: \n  " + "\n".join(warnings)
+    return text
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+
+
+def is_same(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """Whether a stored status says the same: state by name or number, absent fields empty."""
+    if not isinstance(stored, Mapping):
+        return False
+    return _normal(stored) == _normal(wanted)
+
+
+def _normal(status: Mapping[str, Any]) -> tuple[Any, ...]:
+    state = status.get("state", "Pending")
+    if isinstance(state, int) and 0 <= state < len(_STATES):
+        state = _STATES[state]
+    children = status.get("subresourceStatuses", status.get("subresource_statuses")) or {}
+    nested = sorted((key, _normal(child)) for key, child in children.items() if isinstance(child, Mapping))
+    reported_by = status.get("reportedBy", status.get("reported_by", ""))
+    return state, status.get("reason", status.get("message", "")), reported_by, nested
+
+
+def group_by_object(problems: Iterable[Problem]) -> dict[ObjectRef, list[Problem]]:
+    """Problems by the object they are said to."""
+    grouped: dict[ObjectRef, list[Problem]] = {}
+    for problem in problems:
+        grouped.setdefault(problem.ref, []).append(problem)
+    return grouped
+
+
+def status_of(ref: ObjectRef, problems: Iterable[Problem], proxies: Iterable[Ref], *, truncate: bool = True) -> Status:
+    """The status of an object in the style of its kind."""
+    if KINDS[ref.kind].status is StatusStyle.SINGLE:
+        return build_single_status(problems)
+    return build_status(problems, proxies, truncate=truncate)
