@@ -4,7 +4,9 @@
 Rules: names in lowerCamelCase or snake_case, an unknown field is an error, a leftover top-level ``status`` is ignored.
 """
 
+import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -208,7 +210,7 @@ def to_json(document: Mapping[str, Any]) -> str:
 
 def _explain(failure: Exception) -> tuple[str, str]:
     """Path and reason out of json_format's message: ``Message type "x" has no field named "y" at "X.a.b[0]".``."""
-    text = _one_line(failure)
+    text = _one_line(failure, 4000)
     path = ""
     while ' at "' in text:
         text, _, tail = text.rpartition(' at "')
@@ -221,12 +223,21 @@ def _explain(failure: Exception) -> tuple[str, str]:
         text = reason or text
     if "has no field named" in text:
         missing = text.split('has no field named "')[1].split('"')[0]
-        return (f"{path}.{missing}" if path else missing), f"unknown field: {text.split('.  Available')[0]}"
-    return path, text.rstrip(".")
+        return (f"{path}.{missing}" if path else missing), f"unknown field{_nearest(missing, text)}"
+    return path, text[:400].rstrip(".")
 
 
-def _one_line(failure: BaseException) -> str:
-    return " ".join(str(failure).split())[:400]
+def _nearest(missing: str, text: str) -> str:
+    """What was probably meant, out of json_format's list of available fields."""
+    known = re.findall(r"'(\w+)'", text.partition("Available Fields")[2])
+    close = difflib.get_close_matches(missing, known, 1)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; known here: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}" if known else ""
+
+
+def _one_line(failure: BaseException, limit: int = 400) -> str:
+    return " ".join(str(failure).split())[:limit]
 
 
 def _json_type(value: Any) -> str:
