@@ -1,0 +1,140 @@
+"""Stock Envoy: its bootstrap for the daemon's xDS, a running one, and its validation of a configuration."""
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gloo_nomad.demo.binaries import find_binary
+from gloo_nomad.demo.fetch import Answer, fetch
+from gloo_nomad.demo.ports import free_port
+from gloo_nomad.demo.processes import ServerError, ServerProcess, start_process, wait_ready
+
+XDS_CLUSTER: Final = "xds_cluster"
+_HTTP2: Final = {
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {
+            "http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "5s"}},
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Envoy:
+    """A running Envoy."""
+
+    server: ServerProcess
+    admin_port: int
+
+    def admin(self, path: str, *, method: str = "GET") -> Answer:
+        """One request to the admin interface."""
+        return fetch(self.admin_port, path, method=method)
+
+    def stat(self, name: str) -> int:
+        """One counter or gauge, 0 if Envoy does not have it (yet)."""
+        for line in self.admin(f"/stats?filter=^{name}$").text.splitlines():
+            found, _, value = line.partition(": ")
+            if found == name:
+                return int(value)
+        return 0
+
+    def config_dump(self) -> list[Mapping[str, Any]]:
+        """What Envoy runs with, as its admin interface dumps it, endpoints included."""
+        dump: list[Mapping[str, Any]] = self.admin("/config_dump?include_eds").json()["configs"]
+        return dump
+
+    def stop(self) -> None:
+        """Stops Envoy."""
+        self.server.stop()
+
+
+def build_bootstrap(
+    *,
+    xds_port: int,
+    admin_port: int,
+    role: str = "gloo-system~gateway-proxy",
+    node_id: str = "gateway-proxy-1",
+    delta: bool = True,
+) -> dict[str, Any]:
+    """A bootstrap that takes everything from the xDS server on *xds_port* of loopback, by ADS.
+
+    *role* is ``<write namespace>~<proxy>``; with *delta* false Envoy asks for the state of the world.
+    """
+    return {
+        "node": {"id": node_id, "cluster": "gateway", "metadata": {"role": role}},
+        "admin": {"address": _address(admin_port)},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC" if delta else "GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],
+            },
+            "cds_config": {"ads": {}, "resource_api_version": "V3"},
+            "lds_config": {"ads": {}, "resource_api_version": "V3"},
+        },
+        "static_resources": {"clusters": [_xds_cluster(xds_port)]},
+    }
+
+
+def _xds_cluster(port: int) -> dict[str, Any]:
+    return {
+        "name": XDS_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "typed_extension_protocol_options": _HTTP2,
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
+        },
+    }
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def start_envoy(
+    directory: Path,
+    bootstrap: Mapping[str, Any],
+    *,
+    binary: Path | None = None,
+    ready: bool = False,
+    log_level: str = "warning",
+) -> Envoy:
+    """Starts Envoy with *bootstrap*, which may leave the admin address out.
+
+    Returns when the admin interface answers, or with *ready* when Envoy has its first configuration and listens.
+    """
+    program = binary or find_binary("envoy")
+    config = dict(bootstrap)
+    config.setdefault("admin", {"address": _address(free_port())})
+    port = int(config["admin"]["address"]["socket_address"]["port_value"])
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / f"envoy-{port}.json"
+    file.write_text(json.dumps(config))
+    line: list[str | Path] = [program, "-c", file, "--disable-hot-restart", "--concurrency", "1", "-l", log_level]
+    server = start_process("envoy", line, directory / f"envoy-{port}.log")
+    path = "/ready" if ready else "/server_info"
+    wait_ready(server, lambda: fetch(port, path).status == 200)
+    return Envoy(server, port)
+
+
+def validate_bootstrap(directory: Path, bootstrap: Mapping[str, Any], *, binary: Path | None = None) -> str:
+    """What ``envoy --mode validate`` has against *bootstrap*; empty if it accepts it."""
+    program = binary or find_binary("envoy")
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / f"validate-{time.monotonic_ns()}.json"
+    file.write_text(json.dumps(bootstrap))
+    line: list[str | Path] = [program, "--mode", "validate", "-c", file, "-l", "error"]
+    try:
+        done = subprocess.run(line, capture_output=True, check=False, timeout=60, text=True)
+    except (OSError, subprocess.TimeoutExpired) as failure:
+        raise ServerError(f"envoy --mode validate: {failure}") from failure
+    finally:
+        file.unlink()
+    return "" if done.returncode == 0 else (done.stderr + done.stdout).strip()
