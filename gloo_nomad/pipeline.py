@@ -1,0 +1,113 @@
+"""The whole pipeline on one page: a snapshot of objects to the Envoy resources of every proxy, and what is wrong.
+
+A pure function with a memory: the result depends on the snapshot, the settings and the virtual hosts that were good
+before, and what did not change is not computed again. ``translate`` is called from one thread at a time.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.kinds import CONFIG_KINDS, SETTINGS, Kind
+from gloo_nomad.api.refs import ObjectRef, Ref
+from gloo_nomad.envoy.clusters import ClusterSet, translate_clusters
+from gloo_nomad.envoy.translate import EnvoyProxy, translate_proxy
+from gloo_nomad.gateway.translate import translate_gateways
+from gloo_nomad.lastgood import LastGood
+from gloo_nomad.options.claims import unclaimed
+from gloo_nomad.options.registry import collect, modules
+from gloo_nomad.proxies import Proxy
+from gloo_nomad.reports import Problem, Problems, warning
+from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, SECRET, XdsSnapshot
+from gloo_nomad.store.memo import Memo
+from gloo_nomad.store.snapshot import ConfigSnapshot
+
+_FEATURE_PACKAGES = ("gloo_nomad.gateway", "gloo_nomad.envoy", "gloo_nomad.options", "gloo_nomad.upstreams")
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What one snapshot means. Endpoints are not in it: they have a path of their own (``envoy.endpoints``)."""
+
+    proxies: tuple[Proxy, ...] = ()
+    xds: Mapping[str, XdsSnapshot] = field(default_factory=lambda: MappingProxyType({}))
+    """By role (``<namespace>~<proxy>``), without endpoints."""
+    problems: Problems = ()
+    clusters: ClusterSet = field(default_factory=ClusterSet)
+    services: frozenset[tuple[str, Ref]] = frozenset()
+    """Services (kind, name) whose endpoints some route can reach."""
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """All stages in a row, and their memory."""
+
+    memo: Memo = field(default_factory=Memo)
+    last_good: LastGood = field(default_factory=LastGood)
+
+    def translate(self, snapshot: ConfigSnapshot, settings: settings_pb2.Settings) -> Translation:
+        """Translates everything; the settings are the same object as long as nothing in them changed."""
+        proxies, gateway_problems = translate_gateways(snapshot, settings, self.memo)
+        translated = [self._translate_proxy(proxy, gateway_problems, snapshot, settings) for proxy in proxies]
+        consul_services = frozenset().union(*(envoy.consul_services for _, envoy, _ in translated))
+        clusters = translate_clusters(snapshot, settings, self.memo, consul_services)
+        problems = [*gateway_problems, *self._unclaimed(snapshot)]
+        problems.extend(problem for _, _, found in translated for problem in found)
+        problems.extend(clusters.problems)
+        xds = {proxy.role: _assemble(envoy, clusters) for proxy, envoy, _ in translated}
+        reachable = frozenset().union(*(envoy.reachable for _, envoy, _ in translated))
+        self.memo.sweep()
+        return Translation(
+            tuple(proxy for proxy, _, _ in translated),
+            MappingProxyType(xds),
+            tuple(dict.fromkeys(problems)),
+            clusters,
+            clusters.services(reachable),
+        )
+
+    def _translate_proxy(
+        self, proxy: Proxy, problems: Problems, snapshot: ConfigSnapshot, settings: settings_pb2.Settings
+    ) -> tuple[Proxy, EnvoyProxy, Problems]:
+        """One proxy; a virtual host with an error is translated from its last good version instead."""
+        envoy = translate_proxy(proxy, snapshot, settings, self.memo)
+        kept = self.last_good.restore(proxy, (*problems, *envoy.problems), snapshot)
+        if kept is proxy:
+            return proxy, envoy, envoy.problems
+        return kept, translate_proxy(kept, snapshot, settings, self.memo), envoy.problems
+
+    def _unclaimed(self, snapshot: ConfigSnapshot) -> Iterator[Problem]:
+        for kind in (*CONFIG_KINDS, SETTINGS):
+            for ref, message in snapshot.of(kind.name).items():
+                yield from self.memo.get(
+                    ("unclaimed", kind.name, ref), (message,), lambda k=kind, r=ref, m=message: _warn_unclaimed(k, r, m)
+                )
+
+
+def _warn_unclaimed(kind: Kind, ref: Ref, message: Any) -> Problems:
+    target = ObjectRef(kind.name, ref.namespace, ref.name)
+    known = claims()
+    if message.DESCRIPTOR.full_name not in known:
+        return (warning("", f"objects of kind {kind.name} have no effect yet").on(target),)
+    return tuple(finding.on(target) for finding in unclaimed(message, known))
+
+
+@cache
+def claims() -> Mapping[str, frozenset[str]]:
+    """Every field of the contract that some module makes work, by message name."""
+    return collect([module for package in _FEATURE_PACKAGES for module in modules(package)])
+
+
+def _assemble(envoy: EnvoyProxy, clusters: ClusterSet) -> XdsSnapshot:
+    return XdsSnapshot(
+        MappingProxyType(
+            {
+                CLUSTER: clusters.clusters,
+                LISTENER: envoy.listeners,
+                ROUTES: envoy.routes,
+                SECRET: MappingProxyType({**clusters.secrets, **envoy.secrets}),
+            }
+        )
+    )
