@@ -1,0 +1,61 @@
+# Every target is described by the comment behind it; `make` alone prints them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 2
+# Offline tests only: nothing that needs a server.
+QUICK := not consul and not nomad and not bao and not envoy
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock proto servers check format test test-quick golden bench demo demo-nomad seed clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(BIN)/.ready ## make .venv with gloo-nomad, Envoy and OpenBao in it, from the lock file
+
+$(BIN)/.ready: .ci/requirements.lock pyproject.toml
+	@PYTHON='$(PYTHON)' bash .ci/setup
+
+lock: setup ## write .ci/requirements.lock anew from pyproject.toml (UPGRADE=1: newest versions)
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --output-file .ci/requirements.lock $(if $(UPGRADE),--upgrade)
+
+proto: setup ## generate gloo_nomad/api/gen from gloo_nomad/api/proto
+	@$(BIN)/python .ci/proto
+
+servers: ## leave .servers/consul and .servers/nomad: the installed ones, or built by Go once
+	@bash .ci/servers
+
+check: setup ## formatting, lint, types, layers, generated code, architecture, Nomad jobs
+	@bash .ci/check
+
+format: setup ## format the code and apply safe lint fixes
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+test: setup ## set up everything, real servers too, and run all tests
+	@bash .ci/servers || echo 'make test: goes on; the tests that need Consul or Nomad will fail' >&2
+	@WORKERS='$(WORKERS)' bash .ci/test
+
+test-quick: setup ## only the tests that need no server
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m '$(QUICK)' tests
+
+golden: setup ## write the expected files of the golden tests anew; the diff is the review
+	@$(BIN)/python -m tests.golden.update
+
+bench: setup servers ## measure load, change, CPU, memory over a real Consul
+	@$(BIN)/python -m tests.benchmarks
+
+demo: setup ## the main job from a folder, with Envoy and OpenBao; DEMO_SECONDS=20 stops by itself
+	@exec $(BIN)/python -m gloo_nomad.demo.folder
+
+demo-nomad: setup servers ## the main job on development agents of Consul, Nomad and OpenBao
+	@exec $(BIN)/python -m gloo_nomad.demo.cluster
+
+seed: setup ## write consul-kv-seed/ to the Consul of CONSUL_HTTP_ADDR
+	@$(BIN)/gloo-nomad apply consul-kv-seed/
+
+clean: ## remove what the other targets made inside the checkout
+	@rm -rf .venv .servers .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
