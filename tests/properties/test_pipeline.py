@@ -1,0 +1,195 @@
+"""Incremental equals from scratch, byte for byte, after any sequence of changes."""
+
+import copy
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gloo_nomad.api import codec
+from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.kinds import KINDS
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.endpoints import translate_endpoints
+from gloo_nomad.lastgood import LastGood
+from gloo_nomad.pipeline import Pipeline, Translation
+from gloo_nomad.store.change import Change, Entry
+from gloo_nomad.store.memo import Memo
+from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances
+from gloo_nomad.store.store import Store
+
+NAMES = ("a", "b", "c")
+NAMESPACE = "gloo-system"
+SETTINGS = settings_pb2.Settings()
+
+
+def metadata(name: str) -> dict[str, Any]:
+    """Metadata with a label that selectors of these tests pick."""
+    return {"name": name, "namespace": NAMESPACE, "labels": {"team": name}}
+
+
+def ref(name: str) -> dict[str, str]:
+    """A reference to one of the objects."""
+    return {"name": name, "namespace": NAMESPACE}
+
+
+names = st.sampled_from(NAMES)
+prefixes = st.sampled_from(["/", "/x", "/x/y", "//bad", "/z"])
+destinations = st.one_of(
+    names.map(lambda name: {"single": {"upstream": ref(name)}}),
+    names.map(lambda name: {"single": {"upstream": ref(f"missing-{name}")}}),
+    names.map(lambda name: {"single": {"consul": {"serviceName": f"service-{name}", "tags": ["v1"]}}}),
+    names.map(lambda name: {"upstreamGroup": ref(name)}),
+    st.lists(st.tuples(names, st.integers(0, 3)), max_size=2).map(
+        lambda pairs: {
+            "multi": {
+                "destinations": [{"weight": weight, "destination": {"upstream": ref(name)}} for name, weight in pairs]
+            }
+        }
+    ),
+)
+actions = st.one_of(
+    destinations.map(lambda destination: {"routeAction": destination}),
+    st.just({"redirectAction": {"hostRedirect": "example.com", "responseCode": "FOUND"}}),
+    st.sampled_from([200, 404, 999]).map(lambda status: {"directResponseAction": {"status": status, "body": "hello"}}),
+    names.map(lambda name: {"delegateAction": {"ref": ref(name)}}),
+    names.map(lambda name: {"delegateAction": {"selector": {"labels": {"team": name}}}}),
+)
+options = st.sampled_from(
+    [
+        {},
+        {"timeout": "2s"},
+        {"prefixRewrite": "/new"},
+        {"retries": {"retryOn": "5xx", "numRetries": 2}},
+        {"headerManipulation": {"requestHeadersToAdd": [{"header": {"key": "x-a", "value": "b"}}]}},
+        {"cors": {"allowOrigin": ["https://example.com"]}},
+    ]
+)
+routes = st.builds(
+    lambda prefix, action, more: {"matchers": [{"prefix": prefix}], **action, **({"options": more} if more else {})},
+    prefixes,
+    actions,
+    options,
+)
+domains = st.lists(st.sampled_from(["a.com", "b.com", "*.c.com", "*"]), max_size=2)
+virtual_services = st.builds(
+    lambda name, hosts, found, secret: (
+        "VirtualService",
+        name,
+        {
+            "metadata": metadata(name),
+            "virtualHost": {"domains": hosts, "routes": found},
+            **({"sslConfig": {"secretRef": ref(secret)}} if secret else {}),
+        },
+    ),
+    names,
+    domains,
+    st.lists(routes, max_size=3),
+    st.sampled_from(["", "", "a", "missing"]),
+)
+route_tables = st.builds(
+    lambda name, found, weight: (
+        "RouteTable",
+        name,
+        {"metadata": metadata(name), "routes": found, "weight": weight},
+    ),
+    names,
+    st.lists(routes, max_size=2),
+    st.integers(0, 2),
+)
+upstreams = st.builds(
+    lambda name, spec: ("Upstream", name, {"metadata": metadata(name), **spec}),
+    names,
+    st.sampled_from(
+        [
+            {"static": {"hosts": [{"addr": "127.0.0.1", "port": 80}]}},
+            {"static": {"hosts": [{"addr": "example.com", "port": 443}]}},
+            {"consul": {"serviceName": "service-a"}},
+            {"static": {"hosts": [{"addr": "", "port": 99999}]}},
+        ]
+    ),
+)
+groups = st.builds(
+    lambda name, target: (
+        "UpstreamGroup",
+        name,
+        {"metadata": metadata(name), "destinations": [{"weight": 1, "destination": {"upstream": ref(target)}}]},
+    ),
+    names,
+    names,
+)
+gateways = st.builds(
+    lambda name, port, ssl: (
+        "Gateway",
+        name,
+        {"metadata": metadata(name), "bindAddress": "::", "bindPort": port, "ssl": ssl, "httpGateway": {}},
+    ),
+    names,
+    st.sampled_from([8080, 8443]),
+    st.booleans(),
+)
+puts = st.one_of(virtual_services, virtual_services, route_tables, upstreams, groups, gateways)
+deletes = st.tuples(
+    st.just("delete"), st.sampled_from(["VirtualService", "RouteTable", "Upstream", "UpstreamGroup", "Gateway"]), names
+)
+services = st.tuples(st.just("service"), names, st.integers(0, 2))
+steps = st.lists(st.one_of(puts, deletes, services), min_size=1, max_size=12)
+
+
+def to_change(step: tuple[Any, ...], created: int) -> Change:
+    """One step as the change that a source would send."""
+    if step[0] == "delete":
+        return Change("test", step[1], deletes=frozenset({Ref(NAMESPACE, step[2])}))
+    if step[0] == "service":
+        found = tuple(Instance("127.0.0.1", 9000 + number, f"i{number}") for number in range(step[2]))
+        return Change("services", CONSUL_SERVICE, {Ref("", f"service-{step[1]}"): Entry(ServiceInstances(found))})
+    kind, name, document = step
+    decoded = codec.decode(KINDS[kind], codec.to_json(document).encode(), Ref(NAMESPACE, name))
+    entry = Entry(decoded.message, decoded.rejection, decoded.status, created, created)
+    return Change("test", kind, {Ref(NAMESPACE, name): entry})
+
+
+def flat(translation: Translation, store: Store, memo: Memo) -> dict[tuple[str, str, str], tuple[str, bytes]]:
+    """Every resource's version and bytes, endpoints included."""
+    found = {
+        (role, type_url, name): (resource.version, resource.body)
+        for role, snapshot in translation.xds.items()
+        for type_url, resources in snapshot.types.items()
+        for name, resource in resources.items()
+    }
+    endpoints = translate_endpoints(translation.clusters, store.snapshot, memo)
+    found.update({("", "endpoints", name): (resource.version, resource.body) for name, resource in endpoints.items()})
+    return found
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(steps)
+def test_incremental_equals_from_scratch(sequence: list[tuple[Any, ...]]) -> None:
+    """A pipeline that lived through all changes serves what a fresh one makes of the result."""
+    store, pipeline, memo = Store(), Pipeline(), Memo()
+    for number, step in enumerate(sequence, 1):
+        store.apply(to_change(step, number))
+        remembered = copy.copy(pipeline.last_good.hosts)
+        incremental = pipeline.translate(store.snapshot, SETTINGS)
+        scratch = Pipeline(last_good=LastGood(remembered)).translate(store.snapshot, SETTINGS)
+
+        assert flat(incremental, store, memo) == flat(scratch, store, Memo())
+        assert set(incremental.problems) == set(scratch.problems)
+        assert incremental.services == scratch.services
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(steps)
+def test_nothing_changed_gives_the_same_resources(sequence: list[tuple[Any, ...]]) -> None:
+    """Translating the same snapshot twice gives the identical resource objects."""
+    store, pipeline = Store(), Pipeline()
+    for number, step in enumerate(sequence, 1):
+        store.apply(to_change(step, number))
+    pipeline.translate(store.snapshot, SETTINGS)
+    first = pipeline.translate(store.snapshot, SETTINGS)
+    second = pipeline.translate(store.snapshot, SETTINGS)
+
+    for role, snapshot in second.xds.items():
+        for type_url, resources in snapshot.types.items():
+            for name, resource in resources.items():
+                assert first.xds[role].of(type_url)[name] is resource
