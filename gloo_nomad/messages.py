@@ -9,6 +9,8 @@ from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 
+from gloo_nomad.acceptance.regexes import MAX_PROGRAM_SIZE, UNSAID_PROGRAM_SIZE, program_size
+
 TYPE_URL_PREFIX = "type.googleapis.com/"
 
 
@@ -78,8 +80,15 @@ def seconds(value: duration_pb2.Duration) -> float:
 
 
 def regex_matcher(regex: str) -> Any:
-    """A RegexMatcher of Envoy; it matches the whole input, with the RE2 engine."""
-    return regex_pb2.RegexMatcher(regex=regex)
+    """A RegexMatcher of Envoy; it matches the whole input, with the RE2 engine.
+
+    A large expression has to say that it may be large: by default Envoy refuses those of more than 100 steps
+    (runtime key ``re2.max_program_size.error_level``).
+    """
+    matcher = regex_pb2.RegexMatcher(regex=regex)
+    if program_size(regex) > UNSAID_PROGRAM_SIZE:
+        matcher.google_re2.max_program_size.value = MAX_PROGRAM_SIZE
+    return matcher
 
 
 def exact_matchers(values: Iterable[str]) -> list[Any]:

@@ -1,0 +1,123 @@
+"""Checks messages against the rules that stand in Envoy's own API, as annotations.
+
+Envoy refuses a whole resource for one field that breaks a rule (https://github.com/bufbuild/protoc-gen-validate).
+The descriptors in ``xds-protos`` carry the rules. What is inside an ``Any`` is not looked at: check it before packing.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from validate import validate_pb2
+
+from gloo_nomad.acceptance.values import Check, count_check, value_check
+
+
+class Breach(NamedTuple):
+    """A field of Envoy's API that breaks a rule: its path in the message, and what is wrong with it."""
+
+    path: str
+    reason: str
+
+
+class _FieldPlan(NamedTuple):
+    """What to do with a field: is it required, what is checked, and whether to look inside."""
+
+    name: str
+    repeated: bool
+    presence: bool
+    required: bool
+    whole: Check | None
+    key: Check | None
+    item: Check | None
+    descend: bool
+
+
+class _Plan(NamedTuple):
+    fields: tuple[_FieldPlan, ...]
+    oneofs: tuple[str, ...]
+
+
+def broken_rules(message: Any) -> Iterator[Breach]:
+    """Every rule that *message*, one of Envoy's, breaks at any depth."""
+    yield from _walk(message, "")
+
+
+def _walk(message: Any, path: str) -> Iterator[Breach]:
+    plan = _plan(message.DESCRIPTOR)
+    for oneof in plan.oneofs:
+        if message.WhichOneof(oneof) is None:
+            yield Breach(path, f"one of {oneof} is required")
+    for field in plan.fields:
+        yield from _check_field(message, field, f"{path}.{field.name}" if path else field.name)
+
+
+def _check_field(message: Any, field: _FieldPlan, path: str) -> Iterator[Breach]:
+    if field.presence and not message.HasField(field.name):
+        if field.required:
+            yield Breach(path, "is required")
+        return
+    value = getattr(message, field.name)
+    if field.whole is not None and (reason := field.whole(value)):
+        yield Breach(path, reason)
+    if field.repeated:
+        yield from _check_entries(value, field, path)
+    elif field.descend:
+        yield from _walk(value, path)
+
+
+def _check_entries(entries: Any, field: _FieldPlan, path: str) -> Iterator[Breach]:
+    """Each entry of a list or a map."""
+    keys = sorted(entries) if hasattr(entries, "keys") else range(len(entries))
+    for key in keys:
+        here = f"{path}[{key}]"
+        if field.key is not None and (reason := field.key(key)):
+            yield Breach(here, reason)
+        if field.item is not None and (reason := field.item(entries[key])):
+            yield Breach(here, reason)
+        if field.descend:
+            yield from _walk(entries[key], here)
+
+
+@cache
+def _plan(message: Descriptor) -> _Plan:
+    """The fields of a message type that have rules, or hold messages that may have some."""
+    if message.GetOptions().Extensions[validate_pb2.disabled]:
+        return _Plan((), ())
+    plans = (_field_plan(field) for field in message.fields)
+    oneofs = (oneof.name for oneof in message.oneofs if oneof.GetOptions().Extensions[validate_pb2.required])
+    return _Plan(tuple(plan for plan in plans if plan is not None), tuple(oneofs))
+
+
+def _field_plan(field: FieldDescriptor) -> _FieldPlan | None:
+    rules = field.GetOptions().Extensions[validate_pb2.rules]
+    whole, key, item = _checks(rules, field)
+    alone = field.containing_oneof is None  # "required" inside a oneof only counts when it is the one that is set
+    required = alone and (rules.message.required or rules.duration.required or rules.any.required)
+    descend = _holds_messages(field) and not rules.message.skip and not rules.repeated.items.message.skip
+    if not (required or whole or key or item or descend):
+        return None
+    presence = field.has_presence and not field.is_repeated
+    return _FieldPlan(field.name, field.is_repeated, presence, required, whole, key, item, descend)
+
+
+def _checks(rules: Any, field: Any) -> tuple[Check | None, Check | None, Check | None]:
+    """Checks of the field as a whole, of each key of a map, and of each entry."""
+    kind = rules.WhichOneof("type")
+    if kind == "repeated":
+        return count_check(rules.repeated, "items", "entries"), None, value_check(rules.repeated.items, field)
+    if kind == "map":
+        parts = field.message_type.fields_by_name
+        keys = value_check(rules.map.keys, parts["key"])
+        return count_check(rules.map, "pairs", "entries"), keys, value_check(rules.map.values, parts["value"])
+    if field.is_repeated:
+        return None, None, None
+    return value_check(rules, field), None, None
+
+
+def _holds_messages(field: Any) -> bool:
+    message = field.message_type
+    if message is not None and message.GetOptions().map_entry:
+        message = message.fields_by_name["value"].message_type
+    return message is not None and not str(message.full_name).startswith("google.protobuf.")
