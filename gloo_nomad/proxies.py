@@ -4,7 +4,9 @@ A ``gloo.solo.io.Proxy`` message copies whatever is put into it, which would los
 translation lives on. So a proxy is a tree of values here, whose leaves are messages of the contract.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from gloo_nomad.api.gen import (
@@ -15,9 +17,42 @@ from gloo_nomad.api.gen import (
     tcp_listener_options_pb2,
 )
 from gloo_nomad.api.refs import ObjectRef, Ref
-from gloo_nomad.reports import Problems
+from gloo_nomad.reports import Finding, Problem, Problems
 
 NO_PROBLEMS: Final[Problems] = ()
+
+OptionOrigins = Mapping[str, tuple[ObjectRef, str]]
+"""Options written elsewhere: camelCase name of a top-level option to the object and the path of its options in it."""
+NO_ORIGINS: Final[OptionOrigins] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RouteOrigin:
+    """Where a route of a virtual host was written, so that what is wrong with it is said to the object at fault."""
+
+    source: ObjectRef
+    """The virtual service, or the route table that the route came from by delegation."""
+    path: str
+    """The route in its source: ``virtualHost.routes[2]`` or ``routes[0]``."""
+    via: str = ""
+    """For a delegated route, the route of the virtual service that leads to it."""
+    options: OptionOrigins = NO_ORIGINS
+    """Options that the route inherits from delegating routes or takes from RouteOption objects."""
+
+    def place(self, path: str) -> tuple[ObjectRef, str]:
+        """The object and the path in it, for a path relative to the route (``options.timeout``)."""
+        written = _written_at(self.options, path)
+        return written or (self.source, _join(self.path, path))
+
+
+def _written_at(origins: OptionOrigins, path: str) -> tuple[ObjectRef, str] | None:
+    inner = path.removeprefix("options.")
+    found = origins.get(inner.split(".", 1)[0].split("[", 1)[0]) if inner != path else None
+    return (found[0], _join(found[1], inner)) if found else None
+
+
+def _join(path: str, tail: str) -> str:
+    return f"{path}.{tail}" if tail and not tail.startswith("[") else path + tail
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +69,31 @@ class VirtualHost:
     paths: tuple[str, ...] = ()
     """For each route its path in the object that it came from: ``virtualHost.routes[2]`` or ``routes[0]``."""
     ssl: ssl_pb2.SslConfig | None = None
+    origins: tuple[RouteOrigin, ...] = ()
+    """For each route where it was written."""
+    options: OptionOrigins = NO_ORIGINS
+    """Options of the virtual host that are taken from VirtualHostOption objects."""
+
+    def report_route(self, index: int, finding: Finding) -> Problems:
+        """A finding on a route (path relative to it) as problems: on the object at fault and on the virtual service.
+
+        The virtual service on top is told of what is wrong below it (the contract's section 3.5).
+        """
+        origin = self.origins[index]
+        source, path = origin.place(finding.path)
+        problem = Problem(finding.severity, source, path, finding.message)
+        if source == self.source:
+            return (problem,)
+        text = f"on sub route table {origin.source.ref}: {problem}" if origin.via else f"on {source}: {problem}"
+        return problem, Problem(finding.severity, self.source, origin.via or origin.path, text)
+
+    def report_host(self, finding: Finding) -> Problems:
+        """A finding on the virtual host (path relative to it: ``options.retries``) as problems."""
+        written = _written_at(self.options, finding.path)
+        if written is None:
+            return (Problem(finding.severity, self.source, _join("virtualHost", finding.path), finding.message),)
+        problem = Problem(finding.severity, *written, finding.message)
+        return problem, Problem(finding.severity, self.source, "virtualHost", f"on {written[0]}: {problem}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
