@@ -1,10 +1,9 @@
 """Text to object and back: YAML or JSON, flat as Gloo stores it or wrapped as a Kubernetes manifest.
 
-``decode`` never raises for what a user wrote: the answer is either an object, or the reasons why it is none.
+``decode`` never raises for what a user wrote: the answer is either an object, or the reason why it is none.
 Rules: names in lowerCamelCase or snake_case, an unknown field is an error, a leftover top-level ``status`` is ignored.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -12,27 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from gloo_nomad.api.json_message import build_message
 from gloo_nomad.api.kinds import Kind, StatusStyle
+from gloo_nomad.api.mistakes import DocumentError, FieldError, mismatch, quoted, type_of
 from gloo_nomad.api.refs import ObjectRef, Ref
+from gloo_nomad.api.yaml_text import MAX_DEPTH, MAX_NODES, dump_yaml, line_of, parse_yaml
 
 MAX_BYTES: Final = 512 * 1024
 """Consul's limit for one value; larger documents are refused from every source."""
-MAX_DEPTH: Final = 64
-MAX_NODES: Final = 200_000
 
-
-class _Loader(yaml.CSafeLoader):
-    """libyaml's loader without time stamps (a date in a label is text) and with bounds on aliases."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
+_JSON_KEY: Final = re.compile(rb'"\s*:')
+_NAME: Final = re.compile(r"[^\s/\x00-\x1f\x7f]{1,253}")
+_MANIFEST_MARKS: Final = ("apiVersion", "kind", "spec")
+_STATUSES: Final = ("namespacedStatuses", "namespaced_statuses")
 
 
 class Rejection(NamedTuple):
@@ -48,7 +42,7 @@ class Decoded:
 
     ``message`` is None when the object is rejected as a whole. It has neither statuses nor a resource version: the
     former are in ``status`` (by reporter, or the single old-style one under ``""``), so that a status write does not
-    change the message.
+    change the message. They are there for a rejected object as well, unless not even its text can be read.
     """
 
     ref: ObjectRef
@@ -57,134 +51,211 @@ class Decoded:
     status: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _Rejected(Exception):  # noqa: N818  # never leaves this module
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(message)
-        self.rejection = Rejection(path, message)
-
-
 def decode(kind: Kind, text: bytes, expected: Ref | None = None) -> Decoded:
     """The object in *text*.
 
     *expected* is the name that the key or file says; metadata that says otherwise rejects the object, and its problems
     are addressed to the name that exists.
     """
-    fallback = kind.object_ref(expected or Ref("", ""))
+    address = kind.object_ref(expected or Ref("", ""))
+    status: Mapping[str, Any] = {}
     try:
         document = parse_document(text)
-        return _decode_document(kind, document, expected)
-    except _Rejected as rejected:
-        return Decoded(fallback, None, rejected.rejection)
-
-
-def read_document(text: bytes) -> dict[str, Any] | Rejection:
-    """The mapping in *text* before anybody knows its kind, or why there is none."""
-    try:
-        return parse_document(text)
-    except _Rejected as rejected:
-        return rejected.rejection
+        status = _read_statuses(kind, document)
+        message = _build(kind, document)
+        ref = _check_metadata(kind, message, expected)
+    except DocumentError as error:
+        return Decoded(address, None, Rejection("", str(error)), status)
+    except FieldError as error:
+        return Decoded(address, None, Rejection(error.path, _with_line(error, text)), status)
+    return Decoded(ref, message, None, status)
 
 
 def parse_document(text: bytes) -> dict[str, Any]:
-    """The one mapping in *text*, YAML or JSON; raises ``_Rejected`` for anything else."""
-    if not text.strip():
-        raise _Rejected("", "the value is empty; write the object as YAML or JSON, or delete the key")
+    """The one mapping in *text*, YAML or JSON. Raises ``DocumentError`` or ``FieldError`` (both are ``ValueError``)."""
     if len(text) > MAX_BYTES:
-        raise _Rejected("", f"the value has {len(text)} bytes; at most {MAX_BYTES} are accepted; split the object")
-    try:
-        document = _parse(text)
-    except (yaml.YAMLError, msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as failure:
-        raise _Rejected("", f"neither YAML nor JSON: {_one_line(failure)}") from failure
+        raise DocumentError(f"the value has {len(text)} bytes; at most {MAX_BYTES} are accepted; split the object")
+    start = text.lstrip()[:1]
+    if not start:
+        raise DocumentError("the value is empty; write the object as YAML or JSON, or delete the key")
+    document = _parse_json(text) if start == b"{" else None
+    if document is None:
+        document = parse_yaml(text)
+    if document is None:
+        raise DocumentError("the value holds comments only; write the object as YAML or JSON, or delete the key")
     if not isinstance(document, dict):
-        raise _Rejected("", f"expected a mapping with metadata, found {_json_type(document)}")
-    _bound(document)
+        raise DocumentError(f"expected a mapping with metadata, found {type_of(document)}")
     return document
 
 
-def _parse(text: bytes) -> Any:
-    if text.lstrip()[:1] == b"{":
-        try:
-            return msgspec.json.decode(text)
-        except msgspec.DecodeError:
-            pass  # YAML's flow style also begins with a brace
-    return yaml.load(text.decode(), _Loader)  # noqa: S506  # derived from the safe loader
-
-
-def _bound(document: Any) -> None:
-    """Refuses what aliases or nesting blow up, before protobuf walks it."""
-    nodes = 0
-    stack: list[tuple[Any, int]] = [(document, 0)]
-    while stack:
-        value, depth = stack.pop()
-        nodes += 1
-        if nodes > MAX_NODES:
-            raise _Rejected("", f"more than {MAX_NODES} values after resolving aliases")
-        if depth > MAX_DEPTH:
-            raise _Rejected("", f"nested deeper than {MAX_DEPTH} levels")
-        if isinstance(value, dict):
-            stack.extend((child, depth + 1) for child in value.values())
-        elif isinstance(value, list):
-            stack.extend((child, depth + 1) for child in value)
-
-
-def _decode_document(kind: Kind, document: dict[str, Any], expected: Ref | None) -> Decoded:
-    document = dict(document)
-    if "apiVersion" in document or "spec" in document:
-        document = _unwrap_manifest(kind, document)
-    single_status = document.pop("status", None)
-    statuses = document.pop("namespacedStatuses", None) or document.pop("namespaced_statuses", None)
-    message = kind.message()
+def _parse_json(text: bytes) -> Any:
+    """The JSON document; None if it is none (YAML's flow style also begins with a brace)."""
     try:
-        json_format.ParseDict(document, message, max_recursion_depth=MAX_DEPTH)
-    except (json_format.ParseError, TypeError, ValueError, AttributeError) as failure:
-        raise _Rejected(*_explain(failure)) from failure
-    ref = _check_metadata(kind, message, expected)
-    message.metadata.ClearField("resource_version")  # type: ignore[attr-defined]
-    return Decoded(ref, message, None, _statuses(kind, statuses, single_status))
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    keys = _survey(document)
+    # Each key has a quote and a colon behind it: as many of these as keys means that no key was lost as a duplicate.
+    if len(_JSON_KEY.findall(text)) != keys:
+        json.loads(text, object_pairs_hook=_refuse_duplicates)
+    return document
 
 
-def _statuses(kind: Kind, namespaced: Any, single: Any) -> Mapping[str, Any]:
-    if kind.status is StatusStyle.SINGLE:
-        return {"": single} if isinstance(single, dict) else {}
-    if isinstance(namespaced, dict) and isinstance(namespaced.get("statuses"), dict):
-        return dict(namespaced["statuses"])
-    return {}
+def _survey(document: Any) -> int:
+    """Counts the keys, and refuses what is nested too deep or holds too many values."""
+    level, keys, nodes = [document], 0, 0
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for value in level:
+            if type(value) is dict:
+                keys += len(value)
+                below.extend(value.values())
+            elif type(value) is list:
+                below.extend(value)
+        if not below:
+            return keys
+        nodes += len(below)
+        if nodes > MAX_NODES:
+            raise DocumentError(f"more than {MAX_NODES} values; split the object")
+        level = below
+    raise DocumentError(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise DocumentError(f"the key {quoted(key)} stands twice in one mapping; remove one")
+        result[key] = value
+    return result
+
+
+def _build(kind: Kind, document: dict[str, Any]) -> Message:
+    if not any(mark in document for mark in _MANIFEST_MARKS):
+        return build_message(kind.message, _without_statuses(document))
+    flat = _unwrap_manifest(kind, document)
+    try:
+        return build_message(kind.message, flat)
+    except FieldError as error:
+        if error.trail[:1] != ["metadata"]:
+            error.within("spec")
+        raise
+
+
+def _without_statuses(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != "status" and key not in _STATUSES}
 
 
 def _unwrap_manifest(kind: Kind, document: dict[str, Any]) -> dict[str, Any]:
-    """A Kubernetes manifest as the flat document that Gloo stores."""
+    """A Kubernetes manifest as the flat document that Gloo stores; metadata that only Kubernetes has is left out."""
+    version = document.get("apiVersion")
+    if version is not None and str(version).partition("/")[0] != kind.group:
+        raise _error("apiVersion", f"{quoted(version)} is stored where a {kind.name} of {kind.group} belongs")
     written = document.get("kind", kind.name)
     if written != kind.name:
-        raise _Rejected("kind", f"{written} is stored where a {kind.name} belongs")
-    unknown = sorted(set(document) - {"apiVersion", "kind", "metadata", "spec", "status"})
-    if unknown:
-        raise _Rejected(unknown[0], f"unknown field of a {kind.name} manifest; fields of the object go below spec")
-    spec = document.get("spec") or {}
-    if not isinstance(spec, dict):
-        raise _Rejected("spec", f"expected a mapping, found {_json_type(spec)}")
-    metadata = document.get("metadata") or {}
-    if not isinstance(metadata, dict):
-        raise _Rejected("metadata", f"expected a mapping, found {_json_type(metadata)}")
-    known = set(kind.message.DESCRIPTOR.fields_by_name["metadata"].message_type.fields_by_camelcase_name)
-    flat = {**spec, "metadata": {name: value for name, value in metadata.items() if name in known}}
-    if kind.status is StatusStyle.NAMESPACED and isinstance(document.get("status"), dict):
-        flat["namespacedStatuses"] = document["status"]
-    return flat
+        raise _error("kind", f"{quoted(written)} is stored where a {kind.name} belongs")
+    for name in document:
+        if name not in {"apiVersion", "kind", "metadata", "spec", "status"}:
+            remedy = "put it below spec, or remove apiVersion, kind and spec"
+            raise _error(name, f"is no part of a Kubernetes manifest; {remedy}")
+    metadata = _mapping(document, "metadata")
+    owner: Any = kind.message.DESCRIPTOR.fields_by_name["metadata"].message_type
+    kept = {name: value for name, value in metadata.items() if name in owner.fields_by_camelcase_name}
+    return {**_without_statuses(_mapping(document, "spec")), "metadata": kept}
+
+
+def _mapping(document: dict[str, Any], name: str) -> dict[str, Any]:
+    value = document.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        error = mismatch("a mapping", value)
+        error.within(name)
+        raise error
+    return value
 
 
 def _check_metadata(kind: Kind, message: Any, expected: Ref | None) -> ObjectRef:
     metadata = message.metadata
-    if not metadata.name:
-        raise _Rejected("metadata.name", "is required")
-    if not metadata.namespace:
-        raise _Rejected("metadata.namespace", "is required")
+    for name in ("name", "namespace"):
+        value = getattr(metadata, name)
+        if not value:
+            raise _error(f"metadata.{name}", f"is required; add {name} below metadata")
+        if not _NAME.fullmatch(value):
+            raise _error(f"metadata.{name}", f"{quoted(value)} must be 1 to 253 characters without spaces and slashes")
     written = Ref(metadata.namespace, metadata.name)
     if expected is not None and written != expected:
-        raise _Rejected(
-            "metadata",
-            f"says {written}, but the object is stored as {expected}; make them equal, or move the object",
-        )
+        remedy = "make them equal, or store it under its own name"
+        raise _error("metadata", f"says {written}, but the object is stored as {expected}; {remedy}")
+    metadata.ClearField("resource_version")
     return kind.object_ref(written)
+
+
+def _error(path: str, message: str) -> FieldError:
+    error = FieldError(message)
+    for segment in reversed(path.split(".")):
+        error.within(segment)
+    return error
+
+
+def _with_line(error: FieldError, text: bytes) -> str:
+    """The message, and where a text of many lines has it."""
+    line = (
+        line_of(text, error.trail) if error.trail and text.count(b"\n") > 1 and " line " not in error.message else None
+    )
+    return error.message if line is None else f"{error.message} (line {line})"
+
+
+def _status_place(kind: Kind, document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where a document keeps its statuses: the keys to the mapping by reporter, or to the single status."""
+    if kind.status is StatusStyle.SINGLE:
+        return ("status",)
+    if any(mark in document for mark in _MANIFEST_MARKS):
+        return ("status", "statuses")
+    return (next((name for name in _STATUSES if name in document), _STATUSES[0]), "statuses")
+
+
+def _read_statuses(kind: Kind, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    if kind.status is StatusStyle.NONE:
+        return {}
+    found: Any = document
+    for key in _status_place(kind, document):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    return {"": found} if kind.status is StatusStyle.SINGLE else found
+
+
+def with_status(text: bytes, kind: Kind, reporter: str, status: Mapping[str, Any]) -> bytes:
+    """The stored text with one reporter's status replaced, and nothing else: names and order stay the user's own.
+
+    JSON stays JSON, with or without line breaks as it was; YAML is written anew and loses its comments. An object that
+    is not accepted can have a status too, as long as it is a document. Raises ``ValueError`` if it is none, if its
+    kind has no status, or if the result would be more than MAX_BYTES.
+    """
+    if kind.status is StatusStyle.NONE:
+        raise DocumentError(f"a {kind.name} has no status")
+    document = parse_document(text)
+    place = _status_place(kind, document)
+    target = document
+    for key in place if kind.status is StatusStyle.NAMESPACED else ():
+        child = target.get(key)
+        target[key] = dict(child) if isinstance(child, dict) else {}
+        target = target[key]
+    target[reporter if kind.status is StatusStyle.NAMESPACED else place[0]] = dict(status)
+    written = _write_like(text, document)
+    if len(written) > MAX_BYTES:
+        raise DocumentError(f"with its status the value would have {len(written)} bytes, more than {MAX_BYTES}")
+    return written
+
+
+def _write_like(text: bytes, document: dict[str, Any]) -> bytes:
+    stripped = text.strip()
+    if stripped[:1] != b"{" or _parse_json(text) is None:
+        return to_yaml(document).encode()
+    if b"\n" not in stripped:
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return to_json(document).encode() + b"\n"
 
 
 def encode(message: Message, status: Mapping[str, Any] | None = None, *, kind: Kind | None = None) -> dict[str, Any]:
@@ -200,47 +271,9 @@ def encode(message: Message, status: Mapping[str, Any] | None = None, *, kind: K
 
 def to_yaml(document: Mapping[str, Any]) -> str:
     """A document as YAML, in the order of its fields."""
-    return yaml.dump(dict(document), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=120)
+    return dump_yaml(document)
 
 
 def to_json(document: Mapping[str, Any]) -> str:
     """A document as indented JSON."""
     return json.dumps(document, indent=2, ensure_ascii=False)
-
-
-def _explain(failure: Exception) -> tuple[str, str]:
-    """Path and reason out of json_format's message: ``Message type "x" has no field named "y" at "X.a.b[0]".``."""
-    text = _one_line(failure, 4000)
-    path = ""
-    while ' at "' in text:
-        text, _, tail = text.rpartition(' at "')
-        found, _, rest = tail.partition('"')
-        path = path or found.partition(".")[2]
-        text += rest.rstrip(".")
-    if text.startswith("Failed to parse "):
-        named, _, reason = text.removeprefix("Failed to parse ").partition(" field: ")
-        path = path or named.partition(".")[2] or named
-        text = reason or text
-    if "has no field named" in text:
-        missing = text.split('has no field named "')[1].split('"')[0]
-        return (f"{path}.{missing}" if path else missing), f"unknown field{_nearest(missing, text)}"
-    return path, text[:400].rstrip(".")
-
-
-def _nearest(missing: str, text: str) -> str:
-    """What was probably meant, out of json_format's list of available fields."""
-    known = re.findall(r"'(\w+)'", text.partition("Available Fields")[2])
-    close = difflib.get_close_matches(missing, known, 1)
-    if close:
-        return f'; did you mean "{close[0]}"?'
-    return f"; known here: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}" if known else ""
-
-
-def _one_line(failure: BaseException, limit: int = 400) -> str:
-    return " ".join(str(failure).split())[:limit]
-
-
-def _json_type(value: Any) -> str:
-    return {str: "text", list: "a list", dict: "a mapping", bool: "a boolean", type(None): "nothing"}.get(
-        type(value), "a number"
-    )
