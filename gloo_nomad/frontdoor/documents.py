@@ -38,6 +38,7 @@ class Document:
     message: Message | None
     rejection: Rejection | None = None
     status: Mapping[str, Any] = field(default_factory=dict)
+    text: bytes = field(default=b"", repr=False)
 
     @property
     def kind(self) -> Kind | None:
@@ -98,7 +99,7 @@ def _decode(text: bytes, document: dict[str, Any], origin: str, kind: Kind | Non
         return _no_object(origin, found)
     decoded = codec.decode(found, text, expected)
     ref = decoded.ref if decoded.ref.name else _written_name(found, document)
-    return Document(origin, ref, decoded.message, decoded.rejection, decoded.status)
+    return Document(origin, ref, decoded.message, decoded.rejection, decoded.status, text)
 
 
 def _no_object(origin: str, rejection: Rejection, kind: Kind | None = None, expected: Ref | None = None) -> Document:

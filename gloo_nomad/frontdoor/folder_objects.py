@@ -1,0 +1,135 @@
+"""Objects in a folder: ``<dir>/<plural>/<namespace>/<name>.yaml``; an object's name is the one in its metadata.
+
+The version is the hash of the file, so that an edit by hand counts as a change like any other. A file is replaced in
+one step; between the comparison and the replacement other processes are not kept out, a folder has no lock for that.
+"""
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from gloo_nomad.api.kinds import KINDS, SETTINGS, Kind
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.frontdoor.documents import Document, parse_documents
+from gloo_nomad.frontdoor.objects import ABSENT, ConflictError, RefusedError, Stored, UnavailableError
+from gloo_nomad.frontdoor.tree import MAX_FILE_BYTES, SUFFIXES
+
+
+class FolderObjects:
+    """An ``ObjectStore`` on a folder."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def list_objects(self, kind: Kind, namespace: str = "") -> tuple[Stored, ...]:
+        """All objects of a kind, sorted by name; a file that holds no object is there under its own name."""
+        return await asyncio.to_thread(self._list, kind, namespace)
+
+    async def get_object(self, kind: Kind, ref: Ref) -> Stored | None:
+        """The object of that name, in whichever file of its namespace it is."""
+        found = await asyncio.to_thread(self._find, kind, ref)
+        return found[1] if found else None
+
+    async def put_object(self, kind: Kind, ref: Ref, text: bytes, expected: str) -> str:
+        """Writes the object's file, or a new one named after it."""
+        return await asyncio.to_thread(self._put, kind, ref, text, expected)
+
+    async def delete_object(self, kind: Kind, ref: Ref, expected: str) -> None:
+        """Removes the object's file."""
+        await asyncio.to_thread(self._delete, kind, ref, expected)
+
+    def _list(self, kind: Kind, namespace: str) -> tuple[Stored, ...]:
+        if not self._directory.is_dir():
+            raise UnavailableError(f"the folder {self._directory} does not exist")
+        found = (stored for path in self._files(kind, namespace) for stored in _read(kind, path))
+        return tuple(sorted(found, key=lambda stored: stored.ref))
+
+    def _files(self, kind: Kind, namespace: str) -> list[Path]:
+        top = self._directory if kind is SETTINGS else self._directory / kind.plural
+        if namespace:
+            folders = [top / namespace] if Path(namespace).name == namespace else []
+        else:
+            folders = [path for path in top.iterdir() if path.is_dir()] if top.is_dir() else []
+        plurals = {known.plural for known in KINDS.values()} if kind is SETTINGS else set()
+        found = (
+            path for folder in folders if folder.is_dir() and folder.name not in plurals for path in folder.iterdir()
+        )
+        return sorted(path for path in found if path.suffix in SUFFIXES and path.is_file())
+
+    def _find(self, kind: Kind, ref: Ref) -> tuple[Path, Stored] | None:
+        for path in self._files(kind, ref.namespace):
+            for stored in _read(kind, path):
+                if stored.ref == ref:
+                    return path, stored
+        return None
+
+    def _put(self, kind: Kind, ref: Ref, text: bytes, expected: str) -> str:
+        found = self._compare(kind, ref, expected)
+        top = self._directory if kind is SETTINGS else self._directory / kind.plural
+        path = found or top / ref.namespace / f"{ref.name}.yaml"
+        if found is None and path.exists():
+            raise RefusedError(f"{path} exists and holds another object; move that one first")
+        try:
+            _replace(path, text)
+        except OSError as failure:
+            raise UnavailableError(f"{path} cannot be written: {failure.strerror}") from failure
+        return _version(text)
+
+    def _delete(self, kind: Kind, ref: Ref, expected: str) -> None:
+        path = self._compare(kind, ref, expected)
+        if path is None:
+            return
+        try:
+            path.unlink()
+        except OSError as failure:
+            raise UnavailableError(f"{path} cannot be deleted: {failure.strerror}") from failure
+
+    def _compare(self, kind: Kind, ref: Ref, expected: str) -> Path | None:
+        """The object's file, if its version is the expected one."""
+        found = self._find(kind, ref)
+        version = found[1].version if found else ABSENT
+        if version != expected:
+            raise ConflictError(kind, ref, version)
+        if found and len(parse_documents(found[0].read_bytes(), found[0].name, kind)) > 1:
+            raise RefusedError(f"{found[0]} holds several objects; edit that file, or give each object its own")
+        return found[0] if found else None
+
+
+def _read(kind: Kind, path: Path) -> Iterator[Stored]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            return
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as failure:
+        raise UnavailableError(f"{path} cannot be read: {failure.strerror}") from failure
+    for document in parse_documents(text, path.name, kind):
+        yield Stored(kind, _name(document, path), _version(text), document.text or text)
+
+
+def _name(document: Document, path: Path) -> Ref:
+    written = document.ref.ref
+    return written if document.message is not None else Ref(path.parent.name, path.stem)
+
+
+def _version(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _replace(path: Path, text: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,82 @@
+"""What a request to the REST API says: kind and name, version, flags, and a bounded body."""
+
+import asyncio
+from typing import Final
+
+from starlette.requests import ClientDisconnect, Request
+
+from gloo_nomad.api import codec
+from gloo_nomad.api.kinds import Kind
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.frontdoor.answers import ApiError
+from gloo_nomad.frontdoor.documents import Document, parse_documents
+from gloo_nomad.frontdoor.naming import kind_named
+from gloo_nomad.frontdoor.objects import ABSENT, NOT_STORED
+
+MAX_BODY: Final = 1024 * 1024
+BODY_SECONDS: Final = 10
+
+
+def kind_of(request: Request) -> Kind:
+    """The kind that the path names; 404 for one that is not stored here."""
+    written = request.path_params["kind"]
+    kind = kind_named(written)
+    if kind is None or kind in NOT_STORED:
+        raise ApiError(404, f'no objects of the kind "{written[:60]}" are stored here')
+    return kind
+
+
+def ref_of(request: Request) -> Ref:
+    """The name that the path gives."""
+    return Ref(request.path_params["namespace"], request.path_params["name"])
+
+
+def flag(request: Request, name: str) -> bool:
+    """Whether the query says yes."""
+    return request.query_params.get(name, "").lower() in {"1", "true", "yes"}
+
+
+def only_document(body: bytes, kind: Kind, ref: Ref) -> Document:
+    """The one object of a body; 400 for several."""
+    documents = parse_documents(body, "body", kind, ref)
+    if len(documents) != 1:
+        raise ApiError(400, f"the body has {len(documents)} documents; write one object at a time")
+    return documents[0]
+
+
+def expected_version(request: Request, body: bytes) -> str | None:
+    """The version that the writer knows: by header, else by ``metadata.resourceVersion``; None for any."""
+    if request.headers.get("if-none-match", "").strip() == "*":
+        return ABSENT
+    header = request.headers.get("if-match", "")
+    if header:
+        return version_in(header)
+    document = codec.read_document(body)
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    written = metadata.get("resourceVersion", metadata.get("resource_version")) if isinstance(metadata, dict) else None
+    return str(written) if written else None
+
+
+def version_in(header: str) -> str | None:
+    """The version that an ``If-Match`` header names; None for ``*`` and for no header."""
+    version = header.strip().removeprefix("W/").strip('"')
+    return None if version in {"", "*"} else version
+
+
+async def read_body(request: Request) -> bytes:
+    """The body; 413 if it is too large, 408 if it takes too long."""
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > MAX_BODY:
+        raise ApiError(413, f"the body is larger than {MAX_BODY} bytes")
+    received = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                received += part
+                if len(received) > MAX_BODY:
+                    raise ApiError(413, f"the body is larger than {MAX_BODY} bytes")
+    except TimeoutError as failure:
+        raise ApiError(408, f"the body did not arrive within {BODY_SECONDS} seconds") from failure
+    except ClientDisconnect as failure:
+        raise ApiError(400, "the connection ended before the body") from failure
+    return bytes(received)
