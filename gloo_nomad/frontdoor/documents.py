@@ -18,10 +18,12 @@ from google.protobuf.message import Message
 from gloo_nomad.api import codec
 from gloo_nomad.api.codec import Rejection
 from gloo_nomad.api.kinds import ENDPOINT, GATEWAY, KINDS, PROXY, Kind
+from gloo_nomad.api.mistakes import FieldError
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Problem, Severity
 
 MAX_DOCUMENTS: Final = 10_000
+MAX_LINES: Final = 20_000
 UNKNOWN: Final = "Document"
 """Stands for the kind in the name of what is no object; the name is then the place where it was read."""
 _SEPARATOR: Final = re.compile(rb"^---(?:[ \t][^\n]*)?\r?$", re.MULTILINE)
@@ -67,14 +69,30 @@ def parse_documents(
     return tuple(found)
 
 
+def read_document(text: bytes) -> dict[str, Any] | Rejection:
+    """The mapping in *text* before anybody knows its kind, or why there is none."""
+    try:
+        return codec.parse_document(text)
+    except FieldError as error:
+        return Rejection(error.path, error.message)
+    except ValueError as error:
+        return Rejection("", str(error))
+
+
 def _split(text: bytes) -> tuple[bytes, ...]:
+    """The documents in a text, each below as many empty lines as were above it: messages name lines of the text."""
     if text.lstrip()[:1] == b"[":
         try:
             return tuple(bytes(raw) for raw in msgspec.json.decode(text, type=list[msgspec.Raw]))
         except msgspec.DecodeError:
             return (text,)
-    parts = tuple(part for part in _SEPARATOR.split(text) if _has_content(part))
-    return parts or (b"",)
+    parts: list[bytes] = []
+    above = 0
+    for part in _SEPARATOR.split(text):
+        if _has_content(part):
+            parts.append(b"\n" * min(above, MAX_LINES) + part)
+        above += part.count(b"\n")
+    return tuple(parts) or (b"",)
 
 
 def _has_content(part: bytes) -> bool:
@@ -82,7 +100,7 @@ def _has_content(part: bytes) -> bool:
 
 
 def _parse_part(text: bytes, origin: str, kind: Kind | None, expected: Ref | None) -> Iterator[Document]:
-    document = codec.read_document(text)
+    document = read_document(text)
     if isinstance(document, Rejection):
         yield _no_object(origin, document, kind, expected)
     elif document.get("kind") == "List" and isinstance(document.get("items"), list):

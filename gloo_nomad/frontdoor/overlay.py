@@ -11,7 +11,7 @@ from gloo_nomad.frontdoor.documents import Document
 from gloo_nomad.reports import Problem, Problems, Severity
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
-_NOT_TRANSLATED: Final = frozenset({SETTINGS.name, PROXY.name})
+_NOT_TRANSLATED: Final = frozenset({PROXY.name})
 
 
 def lay_over(

@@ -5,11 +5,10 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
-from gloo_nomad.api import codec
 from gloo_nomad.api.kinds import Kind
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.frontdoor.answers import ApiError
-from gloo_nomad.frontdoor.documents import Document, parse_documents
+from gloo_nomad.frontdoor.documents import Document, parse_documents, read_document
 from gloo_nomad.frontdoor.naming import kind_named
 from gloo_nomad.frontdoor.objects import ABSENT, NOT_STORED
 
@@ -51,7 +50,7 @@ def expected_version(request: Request, body: bytes) -> str | None:
     header = request.headers.get("if-match", "")
     if header:
         return version_in(header)
-    document = codec.read_document(body)
+    document = read_document(body)
     metadata = document.get("metadata") if isinstance(document, dict) else None
     written = metadata.get("resourceVersion", metadata.get("resource_version")) if isinstance(metadata, dict) else None
     return str(written) if written else None
