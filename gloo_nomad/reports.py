@@ -40,6 +40,18 @@ class Problem:
 Problems = tuple[Problem, ...]
 
 
+def describe_problem(problem: Problem) -> dict[str, str]:
+    """A problem as JSON, the same for the admin pages, the REST API and the command line."""
+    return {
+        "severity": problem.severity.name.lower(),
+        "kind": problem.ref.kind,
+        "namespace": problem.ref.namespace,
+        "name": problem.ref.name,
+        "path": problem.path,
+        "message": problem.message,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A problem whose object is known to the caller only; ``path`` is relative to what was handed over."""

@@ -11,7 +11,7 @@ from gloo_nomad.api import codec
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.frontdoor.documents import Document
 from gloo_nomad.frontdoor.objects import Stored
-from gloo_nomad.reports import Problem, Severity, is_rejected
+from gloo_nomad.reports import Problem, Severity, describe_problem, is_rejected
 
 
 class ApiError(Exception):
@@ -24,18 +24,6 @@ class ApiError(Exception):
         self.status = status
         self.problems = tuple(problems)
         self.headers = headers
-
-
-def describe_problem(problem: Problem) -> dict[str, str]:
-    """A problem as JSON."""
-    return {
-        "severity": problem.severity.name.lower(),
-        "kind": problem.ref.kind,
-        "namespace": problem.ref.namespace,
-        "name": problem.ref.name,
-        "path": problem.path,
-        "message": problem.message,
-    }
 
 
 def describe_validation(documents: Iterable[Document], problems: Iterable[Problem]) -> dict[str, Any]:

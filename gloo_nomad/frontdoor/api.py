@@ -31,7 +31,7 @@ from gloo_nomad.frontdoor.objects import (
 )
 from gloo_nomad.frontdoor.reading import expected_version, flag, kind_of, only_document, read_body, ref_of, version_in
 from gloo_nomad.frontdoor.validation import BusyError
-from gloo_nomad.reports import Problem, Problems, Severity, is_rejected
+from gloo_nomad.reports import Problem, Problems, Severity, describe_problem, is_rejected
 
 ANSWER_SECONDS: Final = 60
 
@@ -112,7 +112,7 @@ async def list_objects(door: FrontDoor, request: Request) -> Response:
     stored = await door.store.list_objects(kind, request.path_params.get("namespace", ""))
     described = await asyncio.to_thread(lambda: [describe_stored(one) for one in stored])
     items = [found for found in described if not isinstance(found, Problem)]
-    problems = [answers.describe_problem(found) for found in described if isinstance(found, Problem)]
+    problems = [describe_problem(found) for found in described if isinstance(found, Problem)]
     return _answer_document(request, {"items": items, "problems": problems})
 
 
@@ -150,7 +150,7 @@ async def put_object(door: FrontDoor, request: Request) -> Response:
         "version": written.version,
         "created": written.created,
         "changed": written.changed,
-        "problems": [answers.describe_problem(problem) for problem in problems],
+        "problems": [describe_problem(problem) for problem in problems],
     }
     return JSONResponse(answer, 201 if written.created else 200, headers={"ETag": etag(written.version)})
 
