@@ -1,1 +1,1 @@
-"""The only code that speaks HTTP out: Consul, Vault and Nomad."""
+"""The only code that speaks HTTP to the outside: Consul, Vault, Nomad. Everything else asks a client."""

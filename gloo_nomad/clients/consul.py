@@ -1,0 +1,260 @@
+"""Consul: KV, transactions, sessions and locks, healthy instances, the catalog.
+
+All methods are coroutines and raise the exceptions of ``clients.http`` only. A method with *index* and *wait* blocks
+until the answer is newer than *index*, or *wait* seconds are over (see ``clients.blocking``).
+
+Consul ends a blocking KV query of a client that went away only when its *wait* is over, and counts its connection until
+then; those of the health and catalog endpoints end at once. Whoever watches many keys keeps the waits short.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
+
+import aiohttp
+
+from gloo_nomad.clients.address import NO_TLS, Address, Tls
+from gloo_nomad.clients.blocking import client_timeout
+from gloo_nomad.clients.consul_answers import (
+    HealthAnswer,
+    KeysAnswer,
+    KvAnswer,
+    NamesAnswer,
+    TxnAnswer,
+    decode_health,
+    decode_index,
+    decode_keys,
+    decode_names,
+    decode_pairs,
+    decode_txn,
+)
+from gloo_nomad.clients.consul_transport import Callback, Endpoints, Params, T, Transport, dumps
+from gloo_nomad.clients.http import MAX_BODY, MAX_CONNECTIONS, REQUEST_TIMEOUT, HttpOptions, HttpSession, NotFoundError
+from gloo_nomad.clients.token import NO_TOKEN, Token
+
+CONSISTENCIES: Final = ("default", "consistent", "stale")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsulOptions:
+    """How to reach Consul. Nothing else is read: neither the environment nor files besides those named here."""
+
+    address: Address
+    token: Token = NO_TOKEN
+    datacenter: str = ""
+    tls: Tls = NO_TLS
+    consistency: str = "default"
+    """For KV: ``default``, ``consistent`` or ``stale``."""
+    namespace: str = ""
+    """Consul Enterprise only."""
+    partition: str = ""
+    """Consul Enterprise only."""
+    username: str = ""
+    password: str = ""
+    max_stale: float = 10.0
+    """Seconds that a stale answer may be behind; an older one is asked for again from the leader."""
+    max_connections: int = MAX_CONNECTIONS
+    max_body: int = MAX_BODY
+
+    def __repr__(self) -> str:
+        return f"ConsulOptions(address={str(self.address)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read services. ``cached`` lets the agent answer out of its cache, ``stale`` any server."""
+
+    stale: bool = True
+    cached: bool = False
+    consistent: bool = False
+
+    @property
+    def params(self) -> list[tuple[str, str]]:
+        """As parameters of a query."""
+        if self.consistent:
+            return [("consistent", "1")]
+        return [(name, "1") for name, chosen in (("stale", self.stale), ("cached", self.cached)) if chosen]
+
+
+READ_STALE: Final = Reading()
+D = TypeVar("D", HealthAnswer, NamesAnswer)
+
+
+class Blocking(NamedTuple):
+    """Wait for an answer newer than an index, for at most so many seconds; index 0 does not wait."""
+
+    after: int
+    wait: float
+
+    @property
+    def params(self) -> list[tuple[str, Any]]:
+        """As parameters of a query."""
+        return [("index", self.after), ("wait", f"{int(self.wait * 1000)}ms")] if self.after else []
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which to give up."""
+        return client_timeout(self.wait) if self.after else REQUEST_TIMEOUT
+
+
+class ConsulClient:
+    """One Consul agent."""
+
+    def __init__(self, options: ConsulOptions) -> None:
+        self.options = options
+        self._session = HttpSession(
+            HttpOptions(
+                "Consul",
+                options.address,
+                options.tls,
+                _authorization(options),
+                options.max_connections,
+                options.max_body,
+            )
+        )
+        enterprise = [("ns", options.namespace), ("partition", options.partition)]
+        self._transport = Transport(self._session, [(name, value) for name, value in enterprise if value])
+        self._api = Endpoints(self._transport, options.token, options.datacenter, options.consistency)
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        await self._session.close()
+
+    # --- KV
+
+    async def kv_list(self, prefix: str, index: int = 0, wait: float = 60.0) -> KvAnswer:
+        """All keys that begin with *prefix*, with their values undecoded."""
+        return await self._kv(decode_pairs, prefix, [("recurse", "1")], Blocking(index, wait))
+
+    async def kv_keys(self, prefix: str, index: int = 0, wait: float = 60.0) -> KeysAnswer:
+        """The names of all keys that begin with *prefix*."""
+        return await self._kv(decode_keys, prefix, [("keys", "1")], Blocking(index, wait))
+
+    async def kv_get(self, key: str, index: int = 0, wait: float = 60.0) -> KvAnswer:
+        """One key: one pair, or none."""
+        return await self._kv(decode_pairs, key, [], Blocking(index, wait))
+
+    async def kv_put(self, key: str, value: bytes, cas: int | None = None) -> bool:
+        """Writes a value, with *cas* only if the key's ModifyIndex is that (0: if there is no such key).
+
+        The answer says whether it was written.
+        """
+        return bool(await self._api.kv.put(_checked(key), value, cas=cas))
+
+    async def kv_delete(self, key: str, cas: int | None = None) -> bool:
+        """Deletes a key, with *cas* only if its ModifyIndex is that. True also if there was none."""
+        return bool(await self._api.kv.delete(_checked(key), cas=cas))
+
+    async def kv_delete_tree(self, prefix: str) -> bool:
+        """Deletes all keys that begin with *prefix*, which must end in a slash."""
+        if not prefix.endswith("/") or prefix == "/":
+            raise ValueError("the prefix of a tree ends in a slash and is not empty")
+        return bool(await self._api.kv.delete(_checked(prefix), recurse=True))
+
+    async def txn(self, operations: Sequence[Mapping[str, Any]]) -> TxnAnswer:
+        """One transaction, at most 64 operations: its answer, whose ``Errors`` are set if it was rolled back."""
+        params = [("dc", self.options.datacenter)] if self.options.datacenter else []
+        return await self._transport.put(
+            decode_txn, "/v1/txn", params, dumps(operations), self._headers(), passing=frozenset({409})
+        )
+
+    # --- sessions and locks
+
+    async def session_create(self, name: str, ttl: int, behavior: str = "release", lock_delay: int = 15) -> str:
+        """A session that ends *ttl* seconds (10 to 86,400) after its last renewal; its id."""
+        if not 10 <= ttl <= 86_400 or behavior not in {"release", "delete"}:
+            raise ValueError("a session lives 10 to 86400 seconds and its behaviour is release or delete")
+        return str(await self._api.session.create(name=name, ttl=ttl, behavior=behavior, lock_delay=lock_delay))
+
+    async def session_renew(self, session: str) -> bool:
+        """Keeps a session; False if it has ended already."""
+        try:
+            await self._api.session.renew(session)
+        except NotFoundError:
+            return False
+        return True
+
+    async def session_destroy(self, session: str) -> None:
+        """Ends a session, and with it its locks."""
+        await self._api.session.destroy(session)
+
+    async def kv_acquire(self, key: str, value: bytes, session: str) -> bool:
+        """Takes the lock on a key; False if somebody else holds it, or the lock delay is not over."""
+        return bool(await self._api.kv.put(_checked(key), value, acquire=session))
+
+    async def kv_release(self, key: str, value: bytes, session: str) -> bool:
+        """Gives the lock on a key back; False if this session does not hold it."""
+        return bool(await self._api.kv.put(_checked(key), value, release=session))
+
+    # --- services
+
+    async def health_service(
+        self, name: str, dc: str = "", index: int = 0, wait: float = 60.0, reading: Reading = READ_STALE
+    ) -> HealthAnswer:
+        """The instances of a service all of whose checks pass."""
+        blocking = Blocking(index, wait)
+        params = [("passing", "1"), *self._dc(dc)]
+        return await self._fresh(decode_health, f"/v1/health/service/{name}", params, blocking, reading)
+
+    async def catalog_services(
+        self, dc: str = "", index: int = 0, wait: float = 60.0, reading: Reading = READ_STALE
+    ) -> NamesAnswer:
+        """The names and tags of all services of a datacenter."""
+        return await self._fresh(decode_names, "/v1/catalog/services", self._dc(dc), Blocking(index, wait), reading)
+
+    async def checks_index(self, dc: str = "", index: int = 0, wait: float = 60.0) -> HealthAnswer:
+        """No checks at all, and the index that moves with any check of a datacenter: a cheap wake-up."""
+        params = [("filter", 'CheckID == "-"'), ("stale", "1"), *self._dc(dc)]
+        return await self._get(decode_index, "/v1/health/state/any", params, Blocking(index, wait))
+
+    async def datacenters(self) -> tuple[str, ...]:
+        """The names of all datacenters that the agent knows."""
+        return tuple(sorted(map(str, await self._api.catalog.datacenters())))
+
+    async def leader(self) -> str:
+        """The address of the Raft leader; empty while there is none."""
+        return str(await self._api.status.leader())
+
+    # --- the requests behind them
+
+    async def _kv(self, callback: Callback[T], key: str, params: Params, blocking: Blocking) -> T:
+        consistency = self.options.consistency
+        mode = [(consistency, "1")] if consistency != "default" else []
+        return await self._get(callback, f"/v1/kv/{_checked(key)}", [*params, *mode, *self._dc("")], blocking)
+
+    async def _get(self, callback: Callback[T], path: str, params: Params, blocking: Blocking) -> T:
+        return await self._transport.get(
+            callback, path, [*params, *blocking.params], self._headers(), timeout=blocking.timeout
+        )
+
+    async def _fresh(self, callback: Callback[D], path: str, params: Params, blocking: Blocking, reading: Reading) -> D:
+        """Reads as *reading* says, and again from the leader if the answer is too old.
+
+        X-Consul-KnownLeader says nothing here: agents that stream answer false although they are up to date.
+        """
+        answer: D = await self._get(callback, path, [*params, *reading.params], blocking)
+        if answer.last_contact > self.options.max_stale and not reading.consistent:
+            answer = await self._get(callback, path, params, blocking)
+        return answer
+
+    def _dc(self, dc: str) -> list[tuple[str, str]]:
+        where = dc or self.options.datacenter
+        return [("dc", where)] if where else []
+
+    def _headers(self) -> dict[str, str]:
+        token = self.options.token.read()
+        return {"X-Consul-Token": token} if token else {}
+
+
+def _authorization(options: ConsulOptions) -> dict[str, str]:
+    """For a proxy in front of Consul that asks for a password."""
+    username = options.username or options.address.username
+    password = options.password or options.address.password
+    return {"Authorization": aiohttp.BasicAuth(username, password).encode()} if username else {}
+
+
+def _checked(key: str) -> str:
+    """A key that reaches Consul as it is: its router cleans paths, and ``a//b`` or ``..`` would name another key."""
+    if not key or key.startswith("/") or "//" in key or any(part in {".", ".."} for part in key.split("/")):
+        raise ValueError(f"{key!r} is no key: it must not be empty, begin with a slash, or hold //, . or .. as a part")
+    return key

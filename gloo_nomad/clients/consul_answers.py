@@ -1,0 +1,177 @@
+"""Consul's answers as typed values. What nobody reads stays undecoded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+
+class KvPair(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    """One key.
+
+    Its value stays as it came (base64 inside JSON) until ``text`` is asked for, because most values of an answer are
+    those that the reader has already. The raw value keeps the whole answer in memory: do not keep pairs.
+    """
+
+    key: str
+    create_index: int = 0
+    modify_index: int = 0
+    session: str = ""
+    """Who holds the lock on this key."""
+    value: msgspec.Raw = msgspec.Raw(b"null")
+
+    def text(self) -> bytes:
+        """The value; raises ``msgspec.DecodeError`` if it is not what Consul sends."""
+        return msgspec.json.decode(self.value, type=bytes | None) or b""
+
+    def raw(self) -> bytes:
+        """The value as it came: equal if and only if the values are equal."""
+        return bytes(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class KvAnswer:
+    """Keys, and as of which index; no keys is an answer like any other."""
+
+    index: int
+    pairs: tuple[KvPair, ...] = ()
+    size: int = 0
+    """Bytes of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeysAnswer:
+    """Names of keys, and as of which index."""
+
+    index: int
+    keys: tuple[str, ...] = ()
+
+
+class Weights(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    """How much traffic an instance wants."""
+
+    passing: int = 1
+
+
+class Node(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    """The machine of an instance."""
+
+    node: str = ""
+    address: str = ""
+    datacenter: str = ""
+
+
+class Service(msgspec.Struct, frozen=True, gc=False):
+    """An instance of a service, as registered."""
+
+    id: str = msgspec.field(name="ID", default="")
+    tags: tuple[str, ...] | None = msgspec.field(name="Tags", default=None)
+    address: str = msgspec.field(name="Address", default="")
+    port: int = msgspec.field(name="Port", default=0)
+    weights: Weights | None = msgspec.field(name="Weights", default=None)
+
+
+class HealthEntry(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    """An instance with its node."""
+
+    node: Node
+    service: Service
+
+
+@dataclass(frozen=True, slots=True)
+class HealthAnswer:
+    """The passing instances of a service, and as of which index."""
+
+    index: int
+    entries: tuple[HealthEntry, ...] = ()
+    last_contact: float = 0.0
+    """Seconds since the server that answered last heard from the leader."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamesAnswer:
+    """The names of all services of a datacenter with their tags, and as of which index."""
+
+    index: int
+    names: Mapping[str, tuple[str, ...]]
+    last_contact: float = 0.0
+
+
+_PAIRS: Final = msgspec.json.Decoder(tuple[KvPair, ...] | None)
+_KEYS: Final = msgspec.json.Decoder(tuple[str, ...] | None)
+_ENTRIES: Final = msgspec.json.Decoder(tuple[HealthEntry, ...] | None)
+_NAMES: Final = msgspec.json.Decoder(dict[str, tuple[str, ...] | None] | None)
+
+
+def decode_pairs(response: Any) -> KvAnswer:
+    """A KV answer; 404 is the empty one."""
+    if response.code == 404:
+        return KvAnswer(_index(response))
+    return KvAnswer(_index(response), _PAIRS.decode(response.content) or (), len(response.content))
+
+
+def decode_keys(response: Any) -> KeysAnswer:
+    """An answer to ``?keys``; 404 is the empty one."""
+    if response.code == 404:
+        return KeysAnswer(_index(response))
+    return KeysAnswer(_index(response), _KEYS.decode(response.content) or ())
+
+
+def decode_health(response: Any) -> HealthAnswer:
+    """Instances of a service. A service that does not exist has none."""
+    entries = () if response.code == 404 else _ENTRIES.decode(response.content) or ()
+    return HealthAnswer(_index(response), entries, _last_contact(response))
+
+
+def decode_names(response: Any) -> NamesAnswer:
+    """Names of services, in order."""
+    found = {} if response.code == 404 else _NAMES.decode(response.content) or {}
+    names = {name: tuple(sorted(tags or ())) for name, tags in sorted(found.items())}
+    return NamesAnswer(_index(response), names, _last_contact(response))
+
+
+def decode_index(response: Any) -> HealthAnswer:
+    """Only the index of an answer."""
+    return HealthAnswer(_index(response), (), _last_contact(response))
+
+
+class TxnError(msgspec.Struct, frozen=True, rename="pascal"):
+    """Why one operation of a transaction failed."""
+
+    op_index: int = 0
+    what: str = ""
+
+
+class TxnKv(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    """A key that a transaction wrote."""
+
+    key: str
+    modify_index: int
+
+
+class TxnResult(msgspec.Struct, frozen=True, gc=False):
+    """What one operation of a transaction did."""
+
+    kv: TxnKv | None = msgspec.field(name="KV", default=None)
+
+
+class TxnAnswer(msgspec.Struct, frozen=True, rename="pascal"):
+    """A transaction: what it wrote, or the errors because of which nothing was written."""
+
+    results: tuple[TxnResult, ...] | None = None
+    errors: tuple[TxnError, ...] | None = None
+
+
+def decode_txn(response: Any) -> TxnAnswer:
+    """The answer to a transaction, whether it was carried out (200) or rolled back (409)."""
+    return msgspec.json.decode(response.content, type=TxnAnswer)
+
+
+def _index(response: Any) -> int:
+    """The index of an answer; without one it is no answer (a proxy's error page, an agent without a leader)."""
+    return int(response.headers["X-Consul-Index"])
+
+
+def _last_contact(response: Any) -> float:
+    return int(response.headers.get("X-Consul-LastContact", 0)) / 1000
