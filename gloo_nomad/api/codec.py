@@ -7,7 +7,7 @@ Rules: names in lowerCamelCase or snake_case, an unknown field is an error, a le
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import msgspec
