@@ -13,14 +13,21 @@ from gloo_nomad.api.refs import Ref
 
 V = TypeVar("V")
 
+_REMEMBERED_STEPS: Final = 16
+"""How many changes back a collection can tell the difference without comparing."""
+
 
 class Collection(Mapping[Ref, V], Generic[V]):
     """All objects of one kind, sorted by namespace and name. Never changes; ``replace`` makes a new one."""
 
-    __slots__ = ("_by_ref",)
+    __slots__ = ("_by_ref", "_identity", "_since", "_steps")
 
     def __init__(self, by_ref: Mapping[Ref, V] | None = None) -> None:
-        self._by_ref: dict[Ref, V] = dict(sorted((by_ref or {}).items()))
+        given = by_ref or {}
+        self._by_ref: dict[Ref, V] = {ref: given[ref] for ref in sorted(given)}
+        self._identity = object()
+        self._steps: tuple[tuple[object, frozenset[Ref]], ...] = ()
+        self._since: dict[object, frozenset[Ref]] = {}
 
     def __getitem__(self, ref: Ref) -> V:
         return self._by_ref[ref]
@@ -46,20 +53,39 @@ class Collection(Mapping[Ref, V], Generic[V]):
 
     def replace(self, puts: Mapping[Ref, V], deletes: frozenset[Ref] = frozenset()) -> "Collection[V]":
         """A collection with these objects put and those removed; itself when that changes nothing."""
-        real_puts = {ref: value for ref, value in puts.items() if self._by_ref.get(ref) is not value}
-        real_deletes = {ref for ref in deletes if ref in self._by_ref and ref not in real_puts}
+        old = self._by_ref
+        real_puts = {ref: value for ref, value in puts.items() if ref not in old or old[ref] is not value}
+        real_deletes = [ref for ref in deletes if ref in old and ref not in puts]
         if not real_puts and not real_deletes:
             return self
-        merged = {ref: value for ref, value in self._by_ref.items() if ref not in real_deletes}
-        if all(ref in merged for ref in real_puts):
-            merged.update(real_puts)  # order is untouched: nothing to sort
-            return Collection._of_sorted(merged)
-        return Collection({**merged, **real_puts})
+        merged = dict(old)
+        for ref in real_deletes:
+            del merged[ref]
+        grows = any(ref not in merged for ref in real_puts)
+        merged.update(real_puts)
+        if grows:
+            merged = {ref: merged[ref] for ref in sorted(merged)}
+        return self._followed_by(merged, frozenset((*real_puts, *real_deletes)))
 
-    @classmethod
-    def _of_sorted(cls, by_ref: dict[Ref, V]) -> "Collection[V]":
-        collection: Collection[V] = cls.__new__(cls)
+    def changed_since(self, older: "Collection[V]") -> frozenset[Ref] | None:
+        """The names whose object may be another one than in *older*; None if that is too long ago to know."""
+        if older is self:
+            return frozenset()
+        before = older._identity  # noqa: SLF001  # its own class
+        known = self._since.get(before)
+        if known is not None:
+            return known
+        changed: set[Ref] = set()
+        for identity, refs in reversed(self._steps):
+            changed |= refs
+            if identity is before:
+                return self._since.setdefault(identity, frozenset(changed))
+        return None
+
+    def _followed_by(self, by_ref: dict[Ref, V], changed: frozenset[Ref]) -> "Collection[V]":
+        collection: Collection[V] = Collection()
         collection._by_ref = by_ref
+        collection._steps = (*self._steps[1 - _REMEMBERED_STEPS :], (self._identity, changed))
         return collection
 
 

@@ -5,24 +5,27 @@ status changed, stays the same Python object, so that everything behind the stor
 An object whose new version is rejected keeps its last good version in service, with the problem reported.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Problem, Severity
 from gloo_nomad.store.change import Change, Entry
-from gloo_nomad.store.snapshot import Collection, ConfigSnapshot
+from gloo_nomad.store.snapshot import ConfigSnapshot
 
 
 class Store:
-    """All objects of all sources. Not thread-safe: one task applies changes, snapshots may be read anywhere."""
+    """All objects of all sources. Not thread-safe: one task applies changes, snapshots may be read anywhere.
+
+    A source owns what it put: what it takes away is what it has. An object that several sources have is taken from the
+    one whose name comes first, whatever order they answered in, and the others are told.
+    """
 
     def __init__(self) -> None:
+        self._by_source: dict[str, dict[str, dict[Ref, Entry]]] = {}
         self._entries: dict[str, dict[Ref, Entry]] = {}
-        self._owners: dict[str, dict[Ref, str]] = {}
         self._snapshot = ConfigSnapshot()
-        self._created: dict[str, dict[Ref, int]] = {}
 
     @property
     def snapshot(self) -> ConfigSnapshot:
@@ -35,50 +38,77 @@ class Store:
 
     def apply(self, change: Change) -> bool:
         """Takes a change over; True if anything that translation reads is different now."""
-        entries = self._entries.setdefault(change.kind, {})
-        owners = self._owners.setdefault(change.kind, {})
-        deletes = {ref for ref in self._gone(change, owners) if owners.get(ref) == change.source}
-        for ref in deletes:
-            entries.pop(ref, None)
-            owners.pop(ref, None)
-        values: dict[Ref, Any] = {}
+        sources = self._by_source.setdefault(change.kind, {})
+        own = sources.setdefault(change.source, {})
+        gone = own.keys() - change.puts.keys() if change.complete else change.deletes - change.puts.keys()
+        for ref in gone:
+            own.pop(ref, None)
         for ref, entry in change.puts.items():
-            kept = _keep_identity(entries.get(ref), entry)
-            entries[ref] = kept
-            owners[ref] = change.source
-            if kept.value is not None:
-                values[ref] = kept.value
-        return self._publish(change.kind, values, frozenset(deletes))
+            own[ref] = _keep_identity(own.get(ref), entry)
+        return self._publish(change.kind, {*gone, *change.puts})
 
     def problems(self) -> Iterator[Problem]:
-        """Why objects are rejected before translation sees them."""
-        for kind, entries in self._entries.items():
-            for ref, entry in entries.items():
+        """Why objects are rejected before translation sees them, and which are there twice; in a fixed order."""
+        for kind in sorted(self._entries):
+            for ref, entry in sorted(self._entries[kind].items(), key=lambda item: item[0]):
                 if entry.rejection is not None:
                     target = ObjectRef(kind, ref.namespace, ref.name)
                     yield Problem(Severity.ERROR, target, entry.rejection.path, entry.rejection.message)
+            yield from self._duplicates(kind)
 
-    @staticmethod
-    def _gone(change: Change, owners: Mapping[Ref, str]) -> frozenset[Ref]:
-        if not change.complete:
-            return change.deletes
-        return frozenset(ref for ref in owners if ref not in change.puts)
+    def _duplicates(self, kind: str) -> Iterator[Problem]:
+        first, *others = sorted(self._by_source[kind])
+        seen = dict.fromkeys(self._by_source[kind][first], first)
+        for source in others:
+            for ref in sorted(self._by_source[kind][source]):
+                if ref in seen:
+                    text = f"is in {seen[ref]} and in {source}; the one in {seen[ref]} is used, remove the other"
+                    yield Problem(Severity.WARNING, ObjectRef(kind, ref.namespace, ref.name), "", text)
+                else:
+                    seen[ref] = source
 
-    def _publish(self, kind: str, puts: Mapping[Ref, Any], deletes: frozenset[Ref]) -> bool:
+    def _publish(self, kind: str, touched: Iterable[Ref]) -> bool:
+        sources = [self._by_source[kind][name] for name in sorted(self._by_source[kind])]
+        entries = self._entries.setdefault(kind, {})
+        puts: dict[Ref, Any] = {}
+        gone: set[Ref] = set()
+        for ref in touched:
+            entry = next((own[ref] for own in sources if ref in own), None)
+            if entry is None:
+                entries.pop(ref, None)
+            else:
+                entries[ref] = entry
+            if entry is None or entry.value is None:
+                gone.add(ref)
+            else:
+                puts[ref] = entry.value
         before = self._snapshot.of(kind)
-        after = before.replace(puts, deletes)
+        after = before.replace(puts, frozenset(gone))
         if after is before:
             return False
-        created = {ref: entry.created for ref, entry in self._entries[kind].items() if entry.created}
-        self._created = {**self._created, kind: created}
-        collections: dict[str, Collection[Any]] = {**self._snapshot.collections, kind: after}
-        self._snapshot = ConfigSnapshot(MappingProxyType(collections), MappingProxyType(self._created))
+        self._snapshot = ConfigSnapshot(
+            MappingProxyType({**self._snapshot.collections, kind: after}),
+            MappingProxyType({**self._snapshot.created, kind: self._ages(kind, puts, gone)}),
+        )
         return True
+
+    def _ages(self, kind: str, puts: Iterable[Ref], gone: Iterable[Ref]) -> dict[Ref, int]:
+        ages = dict(self._snapshot.created.get(kind, {}))
+        for ref in gone:
+            ages.pop(ref, None)
+        for ref in puts:
+            if created := self._entries[kind][ref].created:
+                ages[ref] = created
+        return ages
 
 
 def _keep_identity(old: Entry | None, new: Entry) -> Entry:
-    if old is None or old.value is None:
+    """The new entry with the old value where nothing changed, or where the new one is rejected (last good).
+
+    An object keeps its age as long as it exists.
+    """
+    if old is None:
         return new
-    if new.value is None or new.value == old.value:
-        return Entry(old.value, new.rejection, new.status, new.version, old.created or new.created)
-    return new
+    keeps = old.value is not None and (new.value is None or new.value == old.value)
+    value = old.value if keeps else new.value
+    return Entry(value, new.rejection, new.status, new.version, old.created or new.created)
