@@ -1,0 +1,112 @@
+"""Writes statuses into the objects in Consul KV: only those that differ, in batches, by compare-and-set.
+
+A status lives inside the object's own value, so a write reads the value, replaces this reporter's status in it, and
+writes only if nobody changed the object meanwhile; who did will cause another round. The wake-up that the write causes
+ends where the object is parsed: its content is the same.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import structlog
+
+from gloo_nomad.api import codec
+from gloo_nomad.api.kinds import KINDS, StatusStyle
+from gloo_nomad.api.refs import ObjectRef, Ref
+from gloo_nomad.clients.consul import ConsulClient
+from gloo_nomad.clients.consul_cas import Write, txn_cas
+from gloo_nomad.reports import Problem
+from gloo_nomad.store.change import Entry
+from gloo_nomad.store.statuses import Status, is_same, status_of
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 256
+READS_AT_ONCE: Final = 8
+
+
+class Standing(NamedTuple):
+    """What a status says: the object's problems, and the proxies that it is part of."""
+
+    problems: tuple[Problem, ...] = ()
+    proxies: frozenset[Ref] = frozenset()
+
+
+@dataclass(slots=True)
+class StatusWriter:
+    """One reporter's statuses. ``truncate`` follows DISABLE_TRUNCATE_STATUS."""
+
+    client: ConsulClient
+    root_key: str
+    reporter: str
+    truncate: bool = True
+    _confirmed: dict[ObjectRef, tuple[Entry, Standing]] = field(default_factory=dict)
+    """What was found equal: skipped as long as neither side changes."""
+    _written: dict[ObjectRef, int] = field(default_factory=dict)
+    """ModifyIndex of our last write, until the watch has brought it back."""
+
+    def differing(
+        self, entries: Mapping[ObjectRef, Entry], standing: Callable[[ObjectRef], Standing]
+    ) -> list[tuple[ObjectRef, Entry, Status]]:
+        """The objects whose stored status is not what it should be."""
+        found: list[tuple[ObjectRef, Entry, Status]] = []
+        for ref, entry in entries.items():
+            now = standing(ref)
+            confirmed = self._confirmed.get(ref)
+            if confirmed is not None and confirmed[0] is entry and confirmed[1] == now:
+                continue
+            if entry.version < self._written.get(ref, 0):
+                continue
+            status = status_of(ref, now.problems, now.proxies, truncate=self.truncate)
+            if is_same(entry.status.get(self._key(ref)), status):
+                self._confirmed[ref] = (entry, now)
+            else:
+                found.append((ref, entry, status))
+        self._forget(entries)
+        return found
+
+    async def write(self, differing: Iterable[tuple[ObjectRef, Entry, Status]]) -> int:
+        """Writes statuses; how many. Raises ``clients.http.WorldError`` when Consul fails."""
+        todo = list(differing)
+        written = 0
+        for start in range(0, len(todo), BATCH):
+            written += await self._write_batch(todo[start : start + BATCH])
+        return written
+
+    async def _write_batch(self, batch: list[tuple[ObjectRef, Entry, Status]]) -> int:
+        gate = asyncio.Semaphore(READS_AT_ONCE)
+        prepared = await asyncio.gather(*(self._prepare(gate, ref, entry, status) for ref, entry, status in batch))
+        writes = {write.key: (ref, write) for ref, write in prepared if write is not None}
+        outcomes = await txn_cas(self.client, [write for _, write in writes.values()])
+        for key, outcome in outcomes.items():
+            if outcome.index:
+                self._written[writes[key][0]] = outcome.index
+        return sum(1 for outcome in outcomes.values() if outcome.index)
+
+    async def _prepare(
+        self, gate: asyncio.Semaphore, ref: ObjectRef, entry: Entry, status: Status
+    ) -> tuple[ObjectRef, Write | None]:
+        """The value to write; None if the object changed or is gone, or is no document that could hold a status."""
+        kind = KINDS[ref.kind]
+        key = kind.key(self.root_key, ref.ref)
+        async with gate:
+            answer = await self.client.kv_get(key)
+        if not answer.pairs or answer.pairs[0].modify_index != entry.version:
+            return ref, None
+        try:
+            value = codec.with_status(answer.pairs[0].text(), kind, self.reporter, status)
+        except ValueError as reason:
+            log.info("status_not_written", object=str(ref), reason=str(reason))
+            self._written[ref] = entry.version + 1
+            return ref, None
+        return ref, Write(key, value, entry.version)
+
+    def _key(self, ref: ObjectRef) -> str:
+        return "" if KINDS[ref.kind].status is StatusStyle.SINGLE else self.reporter
+
+    def _forget(self, entries: Mapping[ObjectRef, Entry]) -> None:
+        for known in (self._confirmed, self._written):
+            for ref in [ref for ref in known if ref not in entries]:
+                del known[ref]
