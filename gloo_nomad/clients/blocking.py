@@ -7,7 +7,7 @@ is the loop around it: back-off with jitter after failures, and a pace that it n
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -96,7 +96,7 @@ async def watch_index(
     query: Callable[[int], Awaitable[A]],
     report: Report = lambda _: None,
     pace: Pace | None = None,
-) -> AsyncIterator[Seen[A]]:
+) -> AsyncGenerator[Seen[A], None]:
     """Asks for ever and yields what may be new, the first answer at once.
 
     *query* gets the index to ask with. A ``WorldError`` is reported and tried again, from the start: the server may be

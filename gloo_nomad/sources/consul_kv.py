@@ -1,0 +1,52 @@
+"""Objects in Consul KV: ``<root>/<group>/<version>/<Kind>/<namespace>/<name>``, pushed by blocking queries."""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+
+from gloo_nomad.api.kinds import Kind
+from gloo_nomad.clients.consul import ConsulClient
+from gloo_nomad.sources.kv_kind import KindReader
+from gloo_nomad.sources.kv_prefix import watch_prefix
+from gloo_nomad.sources.source import SourceState, merge
+from gloo_nomad.store.change import Change
+
+
+class ConsulKvSource:
+    """Watches kinds of objects, each by one query."""
+
+    def __init__(
+        self,
+        client: ConsulClient,
+        root_key: str,
+        kinds: Iterable[Kind],
+        namespaces: Iterable[str] = (),
+        *,
+        wait: float = 60.0,
+        name: str = "consul-kv",
+    ) -> None:
+        """Only exactly these *namespaces* are read, all if there are none; *wait* is the longest wait in seconds."""
+        self.name = name
+        self._client = client
+        self._root = root_key.strip("/")
+        self._kinds = {kind.name: kind for kind in kinds}
+        self.state = SourceState(name, set(self._kinds))
+        self._namespaces = frozenset(namespaces)
+        self._wait = wait
+
+    async def watch_changes(self) -> AsyncGenerator[Change, None]:
+        """Yields for each kind all its objects first, then what is different; a kind without objects is empty."""
+        parts = {f"{self.name}/{name}": self._watch_kind(kind) for name, kind in self._kinds.items()}
+        async with aclosing(merge(parts)) as changes:
+            async for change in changes:
+                yield change
+                self.state.sent(change.kind)
+
+    async def _watch_kind(self, kind: Kind) -> AsyncGenerator[Change, None]:
+        prefix = f"{self._root}/{kind.prefix}"
+        reader = KindReader(self.name, kind, prefix, self._namespaces)
+        report = self.state.reporter(kind.name)
+        async with aclosing(watch_prefix(self._client, prefix, self._wait, report)) as found:
+            async for change in found:
+                objects = await reader.read(change)
+                if objects is not None:
+                    yield objects
