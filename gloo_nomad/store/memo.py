@@ -21,6 +21,7 @@ from gloo_nomad.store.snapshot import Collection, ConfigSnapshot
 T = TypeVar("T")
 Select = Callable[[Any], Iterable[tuple[Ref, Any]]]
 Matches = Callable[[Ref, Any], bool]
+Look = Callable[[Any], Any]
 Chosen = tuple[tuple[Ref, Any], ...]
 
 _BY_VALUE: Final = frozenset({str, int, float, bytes, Ref})
@@ -29,12 +30,13 @@ _BY_VALUE: Final = frozenset({str, int, float, bytes, Ref})
 class Reads:
     """A snapshot that writes down what was read from it."""
 
-    __slots__ = ("collections", "lookups", "matches", "nested", "selections", "snapshot")
+    __slots__ = ("collections", "lookups", "matches", "nested", "selections", "snapshot", "views")
 
     def __init__(self, snapshot: ConfigSnapshot) -> None:
         self.snapshot = snapshot
         self.collections: dict[str, Collection[Any]] = {}
         self.lookups: dict[str, dict[Ref, Any]] = {}
+        self.views: dict[str, dict[Ref, dict[Look, Any]]] = {}
         self.selections: list[tuple[str, Select, Chosen]] = []
         self.matches: list[tuple[str, Matches, dict[Ref, Any]]] = []
         self.nested: list[Reads] = []
@@ -44,6 +46,15 @@ class Reads:
         found = self._collection(kind).get(ref)
         self.lookups.setdefault(kind, {})[ref] = found
         return found
+
+    def view(self, kind: str, ref: Ref, look: Look) -> Any:
+        """What ``look`` says of the object of that kind and name (None for none).
+
+        Only an answer that is not equal to the last one counts as a change; ``look`` must be pure.
+        """
+        seen = look(self._collection(kind).get(ref))
+        self.views.setdefault(kind, {}).setdefault(ref, {})[look] = seen
+        return seen
 
     def select(self, kind: str, select: Select) -> Chosen:
         """What ``select`` picks from the whole collection of a kind.
@@ -89,6 +100,9 @@ class Reads:
             lookups = self.lookups.get(kind)
             if lookups and not _still_found(lookups, now, changed):
                 return False
+            views = self.views.get(kind)
+            if views and not _still_seen(views, now, changed):
+                return False
         for kind, matches, chosen in self.matches:
             if kind in news and not _still_matched(chosen, matches, news[kind], changes[kind]):
                 return False
@@ -102,6 +116,13 @@ def _still_found(lookups: dict[Ref, Any], now: Collection[Any], changed: Iterabl
     if changed is not None and lookups.keys().isdisjoint(changed):
         return True
     return all(now.get(ref) is found for ref, found in lookups.items())
+
+
+def _still_seen(views: dict[Ref, dict[Look, Any]], now: Collection[Any], changed: Iterable[Ref] | None) -> bool:
+    if changed is not None and views.keys().isdisjoint(changed):
+        return True
+    again = views if changed is None else [ref for ref in changed if ref in views]
+    return all(look(now.get(ref)) == seen for ref in again for look, seen in views[ref].items())
 
 
 def _still_matched(
