@@ -1,0 +1,184 @@
+"""Where a route sends requests: one upstream, several by weight, a Consul service, or a cluster that a header names.
+
+A destination that does not exist is a warning, and the route goes to a cluster that does not exist either: Envoy
+answers 503 for it and serves the rest.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct
+
+from gloo_nomad.acceptance.headers import name_fault
+from gloo_nomad.api.gen import destination_pb2, proxy_pb2, settings_pb2, upstream_pb2
+from gloo_nomad.api.kinds import UPSTREAM, UPSTREAM_GROUP
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.names import cluster_name, consul_cluster_name, consul_service_key
+from gloo_nomad.options.hooks import Claims
+from gloo_nomad.reports import Finding, error, is_rejected, warning
+from gloo_nomad.store.memo import Reads
+from gloo_nomad.upstreams.consul import DATACENTER_KEY, SUBSET_METADATA, TAGS_KEY, tags_value
+from gloo_nomad.upstreams.hooks import SELECTOR, subset_selectors, type_of
+
+FIELDS: Claims = {
+    "gloo.solo.io.RouteAction": ("single", "multi", "upstream_group", "cluster_header"),
+    "gloo.solo.io.MultiDestination": ("destinations",),
+    "gloo.solo.io.WeightedDestination": ("destination", "weight", "options"),
+    "gloo.solo.io.Destination": ("subset", "upstream", "consul"),
+    "gloo.solo.io.ConsulServiceDestination": ("service_name", "tags", "data_centers"),
+    "gloo.solo.io.Subset": ("values",),
+    "gloo.solo.io.UpstreamGroup": ("destinations", "metadata"),
+}
+
+MAX_WEIGHT_SUM: Final = 0xFFFF_FFFF
+ANY_UPSTREAM: Final = Ref("*", "*")
+"""Stands in a set of reachable upstreams for all of them: a client's header may name any."""
+
+
+@dataclass(slots=True)
+class Reached:
+    """What the routes of a virtual host lead to."""
+
+    upstreams: set[Ref] = field(default_factory=set)
+    consul_services: set[str] = field(default_factory=set)
+    """As ``names.consul_service_key`` writes them."""
+    missing: bool = False
+    """Whether a destination does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """What destinations are looked up in."""
+
+    reads: Reads
+    settings: settings_pb2.Settings
+    namespace: str = ""
+    """Where an upstream without a namespace is looked for."""
+
+
+def apply_single(
+    destination: destination_pb2.Destination, out: Any, lookup: Destinations, reached: Reached
+) -> Iterator[Finding]:
+    """One destination onto a RouteAction or a ClusterWeight: cluster and subset."""
+    match destination.WhichOneof("destination_type"):
+        case "upstream":
+            yield from _apply_upstream(destination, out, lookup, reached)
+        case "consul":
+            yield from _apply_consul(destination.consul, out, reached)
+        case "kube":
+            yield error("kube", "services of Kubernetes do not exist here; name an upstream or a Consul service")
+        case _:
+            yield error("", "names nothing: give it an upstream or a Consul service")
+
+
+def apply_weighted(
+    destinations: Iterable[destination_pb2.WeightedDestination], out: Any, lookup: Destinations, reached: Reached
+) -> Iterator[Finding]:
+    """Weighted destinations onto a WeightedCluster; a weight that is not set is 0. Options are the caller's."""
+    total = 0
+    for index, weighted in enumerate(destinations):
+        total += weighted.weight.value
+        entry = out.clusters.add()
+        entry.weight.value = weighted.weight.value
+        for finding in apply_single(weighted.destination, entry, lookup, reached):
+            yield finding.under(f"destinations[{index}].destination")
+    if not out.clusters:
+        yield error("destinations", "is empty: name at least one destination")
+    elif not 1 <= total <= MAX_WEIGHT_SUM:
+        yield error("destinations", f"all weights together are {total}; they must be 1 to {MAX_WEIGHT_SUM}")
+
+
+def find_group(
+    ref: Ref, lookup: Destinations
+) -> tuple[upstream_pb2.UpstreamGroup | None, Destinations, tuple[Finding, ...]]:
+    """An UpstreamGroup, how its own destinations are looked up, and a warning if it cannot be used."""
+    group: upstream_pb2.UpstreamGroup | None = lookup.reads.get(UPSTREAM_GROUP.name, ref)
+    inside = Destinations(lookup.reads, lookup.settings, ref.namespace)
+    if group is None:
+        return None, inside, (warning("", f"upstream group {ref} does not exist; requests are answered with 503"),)
+    if is_rejected(group_findings(group, lookup)):
+        return None, inside, (warning("", f"upstream group {ref} is rejected; requests are answered with 503"),)
+    return group, inside, ()
+
+
+def group_findings(group: upstream_pb2.UpstreamGroup, lookup: Destinations) -> Iterator[Finding]:
+    """What is wrong with an UpstreamGroup, whether a route uses it or not."""
+    from envoy.config.route.v3 import route_components_pb2
+
+    inside = Destinations(lookup.reads, lookup.settings, group.metadata.namespace)
+    yield from apply_weighted(group.destinations, route_components_pb2.WeightedCluster(), inside, Reached())
+
+
+def apply_cluster_header(header: str, out: Any, reached: Reached) -> Iterator[Finding]:
+    """The header whose value is the name of the cluster."""
+    out.cluster_header = header
+    reached.upstreams.add(ANY_UPSTREAM)
+    if fault := name_fault(header, pseudo=True):
+        yield error("", fault)
+
+
+def _apply_upstream(
+    destination: destination_pb2.Destination, out: Any, lookup: Destinations, reached: Reached
+) -> Iterator[Finding]:
+    written = destination.upstream
+    ref = Ref(written.namespace or lookup.namespace, written.name)
+    if not ref.name:
+        yield error("upstream.name", "is required")
+    out.cluster = cluster_name(ref)
+    reached.upstreams.add(ref)
+    selectors = lookup.reads.view(UPSTREAM.name, ref, _selectors)
+    if selectors is None:
+        reached.missing = True
+        yield warning("upstream", f"upstream {ref} does not exist; requests are answered with 503")
+    if destination.HasField("subset"):
+        _apply_metadata(dict(destination.subset.values), out)
+        yield from _subset_findings(destination.subset.values, ref, selectors)
+
+
+def _selectors(upstream: upstream_pb2.Upstream | None) -> tuple[SELECTOR, ...] | None:
+    """All that a route has to know of an upstream: whether it exists, and by which keys it has subsets."""
+    if upstream is None:
+        return None
+    module = type_of(upstream)
+    return subset_selectors(module, upstream) if module is not None else ()
+
+
+def _subset_findings(values: Any, ref: Ref, selectors: tuple[SELECTOR, ...] | None) -> Iterator[Finding]:
+    if selectors == ():
+        yield warning("subset", f"upstream {ref} has no subsets; every instance gets requests")
+    elif selectors is not None and set(values) not in [set(keys) for keys in selectors]:
+        offered = "; ".join(", ".join(keys) for keys in selectors)
+        yield error("subset", f"upstream {ref} has no subsets by exactly these keys; it has them by: {offered}")
+
+
+def _apply_consul(consul: destination_pb2.ConsulServiceDestination, out: Any, reached: Reached) -> Iterator[Finding]:
+    """A Consul service; the subset is exactly these tags, and these datacenters one after the other."""
+    if not consul.service_name or not consul.service_name.isprintable():
+        yield error("consul.serviceName", "is required: the name of the service in Consul")
+        return
+    out.cluster = consul_cluster_name(consul.service_name)
+    datacenters = list(dict.fromkeys(consul.data_centers))
+    reached.consul_services.update(consul_service_key(consul.service_name, name) for name in datacenters or ("",))
+    wanted: dict[str, Any] = {TAGS_KEY: tags_value(consul.tags)} if consul.tags else {}
+    if datacenters:
+        choices: list[dict[str, str]] = [{**wanted, DATACENTER_KEY: name} for name in datacenters]
+        wanted = {**wanted, "fallback_list": [*choices, wanted]}
+    if wanted:
+        _apply_metadata(wanted, out)
+
+
+def _apply_metadata(values: dict[str, Any], out: Any) -> None:
+    picked = Struct()
+    json_format.ParseDict(values, picked)
+    out.metadata_match.filter_metadata[SUBSET_METADATA].CopyFrom(picked)
+
+
+def action_findings(action: proxy_pb2.RouteAction) -> Iterator[Finding]:
+    """What no destination can be made of."""
+    match action.WhichOneof("destination"):
+        case "dynamic_forward_proxy":
+            yield error("dynamicForwardProxy", "is not supported; name an upstream, or a cluster by clusterHeader")
+        case None:
+            yield error("", "has no destination: name single, multi, upstreamGroup or clusterHeader")

@@ -1,0 +1,75 @@
+"""Every name that Envoy sees is made here: clusters, virtual hosts, routes, secrets, filters.
+
+Clusters, virtual hosts and routes are named as the reference names them, so that dashboards and ``cluster_header``
+clients go on working.
+"""
+
+from typing import Final
+
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.upstreams.consul import TWIN_PREFIX
+
+CONSUL_NAMESPACE: Final = "gloo-system"
+"""Where the reference's in-memory upstreams of Consul services live, whatever the write namespace is."""
+
+HTTP_CONNECTION_MANAGER: Final = "envoy.filters.network.http_connection_manager"
+TCP_PROXY: Final = "envoy.filters.network.tcp_proxy"
+ROUTER: Final = "envoy.filters.http.router"
+TLS_INSPECTOR: Final = "envoy.filters.listener.tls_inspector"
+PROXY_PROTOCOL: Final = "envoy.filters.listener.proxy_protocol"
+TLS_SOCKET: Final = "envoy.transport_sockets.tls"
+HTTP_PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+_SERVICE_SEPARATOR: Final = "\n"
+
+
+def cluster_name(ref: Ref) -> str:
+    """``<name>_<namespace>``, the name alone without a namespace."""
+    return f"{ref.name}_{ref.namespace}" if ref.namespace else ref.name
+
+
+def consul_cluster_name(service: str) -> str:
+    """The cluster behind ``consul`` destinations of a service."""
+    return cluster_name(Ref(CONSUL_NAMESPACE, TWIN_PREFIX + service))
+
+
+def consul_service_key(service: str, datacenter: str = "") -> str:
+    """A Consul service, and the datacenter if one is asked for, as one text (for sets of them)."""
+    return f"{service}{_SERVICE_SEPARATOR}{datacenter}" if datacenter else service
+
+
+def parse_consul_service_key(key: str) -> tuple[str, str]:
+    """Service and datacenter ("" if none was asked for) of such a text."""
+    service, _, datacenter = key.partition(_SERVICE_SEPARATOR)
+    return service, datacenter
+
+
+def virtual_host_name(name: str) -> str:
+    """Envoy's name of a virtual host ``<namespace>.<name>``; dots would split its statistics."""
+    return name.replace(".", "_")
+
+
+def route_name(virtual_host: str, index: int, name: str, matcher: int) -> str:
+    """The name of the Envoy route for one matcher of one route."""
+    named = f"-{name}" if name else ""
+    return f"{virtual_host}-route-{index}{named}-matcher-{matcher}"
+
+
+def certificate_name(ref: Ref) -> str:
+    """The SDS name of a Secret's certificate and key."""
+    return f"tls/{ref}"
+
+
+def authority_name(ref: Ref) -> str:
+    """The SDS name of a Secret's root certificates."""
+    return f"ca/{ref}"
+
+
+def certificate_files_name(certificate: str, key: str, staple: str) -> str:
+    """The SDS name of a certificate and key that Envoy reads from its own files."""
+    return "tls-files/" + "|".join((certificate, key, staple) if staple else (certificate, key))
+
+
+def authority_file_name(path: str) -> str:
+    """The SDS name of root certificates that Envoy reads from its own file."""
+    return f"ca-file/{path}"

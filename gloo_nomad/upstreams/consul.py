@@ -1,0 +1,168 @@
+"""Upstream type ``consul``: the healthy instances of a service, by EDS, with subsets by tag and datacenter.
+
+Two kinds of upstream come here. One that a user or discovery stored has a metadata key for each tag and datacenter that
+it names, as the reference has: ``tag_T`` and ``dc_D``, "1" or "0". The one behind ``consul`` destinations, which nobody
+stores (its *twin*), has two keys that never change with the tags of the day: ``tags``, all tags of an instance in one
+text, and ``dc``. So its cluster stays as it is while tags come and go.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from envoy.config.endpoint.v3 import endpoint_pb2
+
+from gloo_nomad.api.gen import settings_pb2, upstream_pb2
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.options.hooks import Claims, ClusterContext
+from gloo_nomad.reports import Finding, error, warning
+from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances
+from gloo_nomad.upstreams.hooks import SELECTOR, ServiceKey
+
+TYPE: Final = "consul"
+FIELDS: Claims = {
+    "gloo.solo.io.Upstream": ("consul",),
+    "consul.options.gloo.solo.io.UpstreamSpec": (
+        "service_name",
+        "service_tags",
+        "subset_tags",
+        "instance_tags",
+        "instance_blacklist_tags",
+        "data_centers",
+        "consistencyMode",  # blocking queries are as fresh as any of these asks for
+        "query_options",
+    ),
+}
+
+TWIN_PREFIX: Final = "consul-svc:"
+TAGS_KEY: Final = "tags"
+DATACENTER_KEY: Final = "dc"
+SUBSET_METADATA: Final = "envoy.lb"
+MAX_WEIGHT: Final = 65_535
+"""Consul's bound for a service weight."""
+
+
+def build_twin(service: str, datacenters: Iterable[str]) -> upstream_pb2.Upstream:
+    """The upstream behind ``consul`` destinations of a service."""
+    upstream = upstream_pb2.Upstream()
+    upstream.metadata.name = TWIN_PREFIX + service
+    upstream.metadata.namespace = "gloo-system"
+    upstream.consul.service_name = service
+    upstream.consul.data_centers.extend(datacenters)
+    return upstream
+
+
+def apply_type(upstream: upstream_pb2.Upstream, out: Any, context: ClusterContext) -> Iterator[Finding]:
+    """An EDS cluster with subsets."""
+    if not upstream.consul.service_name:
+        yield error("consul.serviceName", "is required: the name of the service in Consul")
+    out.type = "EDS"
+    out.eds_cluster_config.eds_config.resource_api_version = "V3"
+    out.eds_cluster_config.eds_config.ads.SetInParent()
+    subsets = out.lb_subset_config
+    if _is_twin(upstream):
+        _apply_twin_subsets(subsets)
+        return
+    for keys in subset_selectors(upstream):
+        subsets.fallback_policy = "ANY_ENDPOINT"
+        subsets.subset_selectors.add(keys=keys)
+
+
+def _apply_twin_subsets(out: Any) -> None:
+    """Exactly these tags, else any instance; these datacenters in the order written, else any instance.
+
+    Datacenters are tried one after the other: Envoy reads the list from the route's metadata
+    (https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/subsets), so a selector
+    with a datacenter must not fall back by itself.
+    """
+    out.fallback_policy = "ANY_ENDPOINT"
+    out.metadata_fallback_policy = "FALLBACK_LIST"
+    out.subset_selectors.add(keys=[TAGS_KEY], fallback_policy="ANY_ENDPOINT")
+    out.subset_selectors.add(keys=[DATACENTER_KEY], fallback_policy="NO_FALLBACK")
+    out.subset_selectors.add(keys=[DATACENTER_KEY, TAGS_KEY], fallback_policy="NO_FALLBACK")
+
+
+def subset_selectors(upstream: upstream_pb2.Upstream) -> tuple[SELECTOR, ...]:
+    """All datacenters, all tags, both: those of a stored upstream that are not empty."""
+    datacenters = tuple(f"dc_{name}" for name in sorted(set(upstream.consul.data_centers)))
+    tags = tuple(f"tag_{tag}" for tag in _subset_tags(upstream))
+    both = (*datacenters, *tags) if datacenters and tags else ()
+    return tuple(keys for keys in (datacenters, tags, both) if keys)
+
+
+def services(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings) -> tuple[ServiceKey, ...]:
+    """The service in each datacenter of the upstream, else of the settings, else in the agent's own."""
+    spec = upstream.consul
+    datacenters = spec.data_centers or settings.consul.service_discovery.data_centers or ("",)
+    return tuple((CONSUL_SERVICE, Ref(name, spec.service_name)) for name in sorted(set(datacenters)))
+
+
+def build_endpoints(upstream: upstream_pb2.Upstream, cluster: str, instances: Iterable[ServiceInstances]) -> Any:
+    """Every instance that the upstream wants and Envoy can reach, once for each address."""
+    assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster)
+    reachable = [instance for instance in _wanted(upstream, instances) if not _fault(instance)]
+    by_address = {(instance.address, instance.port): instance for instance in reversed(reachable)}
+    if by_address:
+        locality = assignment.endpoints.add()
+        for address in sorted(by_address):
+            _apply_instance(upstream, by_address[address], locality.lb_endpoints.add())
+    return assignment
+
+
+def endpoint_findings(upstream: upstream_pb2.Upstream, instances: Iterable[ServiceInstances]) -> Iterator[Finding]:
+    """A warning for each instance that Envoy cannot be told."""
+    for instance in _wanted(upstream, instances):
+        if fault := _fault(instance):
+            yield warning("consul.serviceName", f"instance {instance.id} is left out: {fault}")
+
+
+def tags_value(tags: Iterable[str]) -> str:
+    """A set of tags as one text, the same for the same set."""
+    return ",".join(sorted({tag.replace("%", "%25").replace(",", "%2C") for tag in tags}))
+
+
+def _is_twin(upstream: upstream_pb2.Upstream) -> bool:
+    return upstream.metadata.name.startswith(TWIN_PREFIX)
+
+
+def _subset_tags(upstream: upstream_pb2.Upstream) -> tuple[str, ...]:
+    return tuple(sorted(set(upstream.consul.subset_tags or upstream.consul.service_tags)))
+
+
+def _wanted(upstream: upstream_pb2.Upstream, instances: Iterable[ServiceInstances]) -> list[Instance]:
+    """Instances with all ``instanceTags`` and none of ``instanceBlacklistTags``, sorted."""
+    needed, refused = set(upstream.consul.instance_tags), set(upstream.consul.instance_blacklist_tags)
+    found = {instance for group in instances for instance in group.instances}
+    return sorted(
+        instance for instance in found if needed.issubset(instance.tags) and refused.isdisjoint(instance.tags)
+    )
+
+
+def _fault(instance: Instance) -> str:
+    try:
+        ipaddress.ip_address(instance.address)
+    except ValueError:
+        return f"its address {instance.address!r} is no IP address"
+    if not 1 <= instance.port <= 65535:
+        return f"{instance.port} is no port"
+    return "its weight is 0" if instance.weight < 1 else ""
+
+
+def _apply_instance(upstream: upstream_pb2.Upstream, instance: Instance, out: Any) -> None:
+    address = out.endpoint.address.socket_address
+    address.address = instance.address
+    address.port_value = instance.port
+    out.load_balancing_weight.value = min(instance.weight, MAX_WEIGHT)
+    labels = _twin_labels(instance) if _is_twin(upstream) else _labels(upstream, instance)
+    if labels:
+        out.metadata.filter_metadata[SUBSET_METADATA].update(labels)
+
+
+def _twin_labels(instance: Instance) -> dict[str, str]:
+    return {TAGS_KEY: tags_value(instance.tags), DATACENTER_KEY: instance.datacenter}
+
+
+def _labels(upstream: upstream_pb2.Upstream, instance: Instance) -> dict[str, str]:
+    labels = {f"tag_{tag}": str(int(tag in instance.tags)) for tag in _subset_tags(upstream)}
+    labels.update({f"dc_{name}": str(int(name == instance.datacenter)) for name in upstream.consul.data_centers})
+    return labels
