@@ -101,18 +101,19 @@ def _number_check(rules: Any, measure: Callable[[Any], float] = float, unit: str
     return check
 
 
+def duration_fault(value: Any) -> str:
+    """Why Envoy takes a Duration nowhere, or ""; a negative one makes it refuse the resource, rule or not."""
+    if value.seconds < 0 or value.nanos < 0:
+        return "must not be negative"
+    if value.seconds > MAX_DURATION_SECONDS:
+        return f"must be at most {MAX_DURATION_SECONDS}s"
+    return ""
+
+
 def _duration_check(rules: Any) -> Check:
-    """Envoy takes no negative duration anywhere, whether a rule says so or not."""
     within = _number_check(rules, lambda value: float(value.seconds + value.nanos / 1e9), "s")
 
-    def check(value: Any) -> str:
-        if value.seconds < 0 or value.nanos < 0:
-            return "must not be negative"
-        if value.seconds > MAX_DURATION_SECONDS:
-            return f"must be at most {MAX_DURATION_SECONDS}s"
-        return within(value)
-
-    return check
+    return lambda value: duration_fault(value) or within(value)
 
 
 def _string_check(rules: Any) -> Check:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gloo_nomad.options.hooks import EVERY, HOOK_NAMES, Claims
 
-_PLUMBING: Final = frozenset({"hooks", "stages", "registry", "claims"})
+_PLUMBING: Final = frozenset({"hooks", "stages", "registry", "claims", "cases", "guards"})
 
 
 class ClaimedTwiceError(Exception):
