@@ -53,8 +53,6 @@ class Engine:
     changes: asyncio.Queue[Change] = field(default_factory=lambda: asyncio.Queue(maxsize=10_000))
     services: asyncio.Queue[Change] = field(default_factory=lambda: asyncio.Queue(maxsize=10_000))
     sources_listed: asyncio.Event = field(default_factory=asyncio.Event)
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set after each round; who writes statuses waits for it and clears it."""
     settings_changed: asyncio.Event = field(default_factory=asyncio.Event)
     published: asyncio.Event = field(default_factory=asyncio.Event)
     translation: Translation | None = None
@@ -63,11 +61,19 @@ class Engine:
     _settings: RuntimeSettings | None = None
     _overlay: settings_pb2.Settings | None = None
     _endpoint_memo: Memo = field(default_factory=Memo)
+    _listeners: list[asyncio.Event] = field(default_factory=list)
 
     @property
     def settings(self) -> RuntimeSettings:
         """The settings in force, the object of Consul KV laid on top."""
         return self._settings or self.base
+
+    def listener(self) -> asyncio.Event:
+        """An event that is set after each round; whoever waits for it clears it."""
+        event = asyncio.Event()
+        event.set()
+        self._listeners.append(event)
+        return event
 
     def problems(self) -> Problems:
         """Everything that is wrong with any object right now."""
@@ -98,7 +104,8 @@ class Engine:
             if pending and self.sources_listed.is_set():
                 await self._translate()
                 pending = False
-            self.settled.set()
+            for listener in self._listeners:
+                listener.set()
 
     def _refresh_settings(self) -> bool:
         """Lays the Settings of Consul KV on top; True if that changed anything."""

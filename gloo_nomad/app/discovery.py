@@ -1,0 +1,90 @@
+"""The discovery role: what Consul knows becomes Upstream objects in Consul KV."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import structlog
+
+from gloo_nomad.api import codec
+from gloo_nomad.api.kinds import UPSTREAM
+from gloo_nomad.app.engine import Engine
+from gloo_nomad.clients.consul import ConsulClient
+from gloo_nomad.clients.consul_cas import Write, txn_cas
+from gloo_nomad.clients.http import WorldError
+from gloo_nomad.discovery.upstreams import FoundService, Plan, plan_upstreams
+from gloo_nomad.settings import RuntimeSettings
+from gloo_nomad.store.leader import Leader
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = 1.0
+
+
+def is_enabled(settings: RuntimeSettings) -> bool:
+    """Whether Upstreams are to be written: service discovery is on, and UDS is not switched off."""
+    uds = settings.message.discovery.uds_options
+    return settings.discovers_services and not (uds.HasField("enabled") and not uds.enabled.value)
+
+
+@dataclass(slots=True)
+class Discovery:
+    """What was found, and what follows from it. ``found`` is None until the catalog was read once."""
+
+    engine: Engine
+    client: ConsulClient
+    leader: Leader
+    found: dict[str, FoundService] | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, found: dict[str, FoundService] | None) -> None:
+        """The catalog as it is now; None when nobody watches it any more."""
+        self.found = found
+        self.changed.set()
+
+    async def run(self) -> None:
+        """Writes for ever what differs, as long as this process is the leader."""
+        rounds = self.engine.listener()
+        await self.engine.sources_listed.wait()
+        while True:
+            await self._wait(rounds)
+            await self.leader.held.wait()
+            if self.found is None or not is_enabled(self.engine.settings):
+                continue
+            try:
+                await self._write(self._plan())
+            except WorldError as failure:
+                log.warning("upstreams_not_written", reason=str(failure))
+                await asyncio.sleep(RETRY_SECONDS)
+                self.changed.set()
+
+    async def _wait(self, rounds: asyncio.Event) -> None:
+        """Until the catalog or the stored objects are different."""
+        waits = {asyncio.create_task(event.wait()) for event in (rounds, self.changed)}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        rounds.clear()
+        self.changed.clear()
+
+    def _plan(self) -> Plan:
+        settings = self.engine.settings
+        stored = self.engine.store.entries(UPSTREAM.name)
+        return plan_upstreams(self.found or {}, stored, settings.message, settings.write_namespace)
+
+    async def _write(self, plan: Plan) -> None:
+        if not plan.puts and not plan.deletes:
+            return
+        root = self.engine.settings.root_key
+        stored = self.engine.store.entries(UPSTREAM.name)
+        writes = []
+        for ref, (upstream, version) in plan.puts.items():
+            entry = stored.get(ref)
+            document = codec.encode(upstream, entry.status if entry else None, kind=UPSTREAM)
+            writes.append(Write(UPSTREAM.key(root, ref), codec.to_yaml(document).encode(), version))
+        outcomes = await txn_cas(self.client, writes)
+        for ref, version in plan.deletes.items():
+            await self.client.kv_delete(UPSTREAM.key(root, ref), cas=version)
+        written = sum(1 for outcome in outcomes.values() if outcome.index)
+        log.info("upstreams_written", written=written, deleted=len(plan.deletes))

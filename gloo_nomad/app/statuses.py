@@ -1,0 +1,52 @@
+"""Writes statuses after serving: the leader compares what is stored with what is true, and writes what differs."""
+
+import asyncio
+from collections.abc import Iterator
+
+import structlog
+
+from gloo_nomad.api.kinds import CONFIG_KINDS, SETTINGS, UPSTREAM, UPSTREAM_GROUP
+from gloo_nomad.api.refs import ObjectRef
+from gloo_nomad.app.engine import Engine
+from gloo_nomad.app.standing import Standings
+from gloo_nomad.clients.http import WorldError
+from gloo_nomad.store.change import Entry
+from gloo_nomad.store.leader import Leader
+from gloo_nomad.store.status_writer import StatusWriter
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = 1.0
+_ONLY_WITH_PROXIES = frozenset({UPSTREAM.name, UPSTREAM_GROUP.name})
+
+
+async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader) -> None:
+    """After each round of the engine, and when this process becomes the leader, for ever."""
+    rounds = engine.listener()
+    standings = Standings()
+    while True:
+        await rounds.wait()
+        rounds.clear()
+        await leader.held.wait()
+        if engine.translation is None:
+            continue
+        standings.update(engine.translation.proxies, engine.problems())
+        try:
+            written = await writer.write(writer.differing(dict(_reported(engine)), standings.of))
+        except WorldError as failure:
+            log.warning("statuses_not_written", reason=str(failure))
+            await asyncio.sleep(RETRY_SECONDS)
+            rounds.set()
+        else:
+            if written:
+                log.debug("statuses_written", count=written)
+
+
+def _reported(engine: Engine) -> Iterator[tuple[ObjectRef, Entry]]:
+    """The stored objects that carry a status."""
+    has_proxies = bool(engine.translation and engine.translation.proxies)
+    for kind in (*CONFIG_KINDS, SETTINGS):
+        if kind.name in _ONLY_WITH_PROXIES and not has_proxies:
+            continue
+        for ref, entry in engine.store.entries(kind.name).items():
+            yield ObjectRef(kind.name, ref.namespace, ref.name), entry
