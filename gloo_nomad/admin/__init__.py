@@ -1,1 +1,1 @@
-"""Metrics, health and snapshots over HTTP."""
+"""What an operator looks at: metrics, health, and what the daemon knows and serves, with secrets redacted."""

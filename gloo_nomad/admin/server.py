@@ -1,0 +1,213 @@
+"""The admin pages as a web application. They are for operators: the address is bound to loopback by default."""
+
+import asyncio
+import html
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from gloo_nomad import __version__
+from gloo_nomad.admin import dumps
+from gloo_nomad.admin.metrics import Metrics, is_ready
+from gloo_nomad.admin.view import AdminView
+from gloo_nomad.api.kinds import KINDS
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.reports import Severity, describe_problem
+
+MAX_LOGGING_BODY: Final = 4096
+Page = Callable[[Request], Awaitable[Response]]
+
+_LINKS: Final = (
+    ("/metrics", "metrics for Prometheus"),
+    ("/healthz", "the state of each source; 200 while the process works"),
+    ("/readyz", "200 once every source has listed and the first configuration is in service"),
+    ("/problems", "what is wrong with which object"),
+    ("/clients", "connected Envoys and what they rejected"),
+    ("/snapshots/config", "all objects; ?kind=VirtualService&namespace=...&name=..."),
+    ("/snapshots/proxies", "proxies, between the two halves of the translation"),
+    ("/snapshots/xds", "what Envoys are served; ?role=...&type=clusters&name=..."),
+    ("/logging", 'the log level; PUT {"level": "debug"} changes it'),
+)
+
+
+def build_app(view: AdminView, metrics: Metrics) -> Starlette:
+    """The web application."""
+    pages = _Pages(view, metrics)
+    return Starlette(
+        routes=[
+            Route("/", pages.index, methods=["GET"]),
+            Route("/metrics", pages.metrics, methods=["GET"]),
+            Route("/healthz", pages.health, methods=["GET"]),
+            Route("/readyz", pages.readiness, methods=["GET"]),
+            Route("/problems", pages.problems, methods=["GET"]),
+            Route("/clients", pages.clients, methods=["GET"]),
+            Route("/snapshots/config", pages.config, methods=["GET"]),
+            Route("/snapshots/proxies", pages.proxies, methods=["GET"]),
+            Route("/snapshots/xds", pages.xds, methods=["GET"]),
+            Route("/logging", pages.logging, methods=["GET", "PUT"]),
+        ],
+        exception_handlers={HTTPException: _on_http_error},
+    )
+
+
+async def _on_http_error(_: Request, failure: Exception) -> Response:
+    assert isinstance(failure, HTTPException)  # noqa: S101  # registered for that class alone
+    return JSONResponse({"error": failure.detail}, failure.status_code, headers=failure.headers)
+
+
+class _Pages:
+    """One method for each page."""
+
+    def __init__(self, view: AdminView, metrics: Metrics) -> None:
+        self._view = view
+        self._metrics = metrics
+        self._dumping = asyncio.Lock()
+
+    async def index(self, _: Request) -> Response:
+        return HTMLResponse(_index(self._view))
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def health(self, _: Request) -> Response:
+        sources = self._view.sources()
+        failing = any(source.error for source in sources)
+        return JSONResponse(
+            {"status": "degraded" if failing else "ok", "sources": [asdict(source) for source in sources]}
+        )
+
+    async def readiness(self, _: Request) -> Response:
+        waiting = [source.name for source in self._view.sources() if not source.listed]
+        if not self._view.published():
+            waiting.append("first configuration")
+        ready = is_ready(self._view)
+        return JSONResponse({"ready": ready, "waitingFor": waiting}, 200 if ready else 503)
+
+    async def problems(self, _: Request) -> Response:
+        return JSONResponse([describe_problem(problem) for problem in self._view.problems()])
+
+    async def clients(self, _: Request) -> Response:
+        described = [
+            {
+                "nodeId": client.node_id,
+                "role": client.role,
+                "address": client.address,
+                "protocol": client.protocol,
+                "connectedAt": client.connected_at,
+                "types": [dumps.short_name(url) for url in client.types],
+                "nacks": client.nacks,
+                "lastNack": client.last_nack,
+            }
+            for client in self._view.clients()
+        ]
+        return JSONResponse(described)
+
+    async def config(self, request: Request) -> Response:
+        query = request.query_params
+        kind = query.get("kind", "")
+        known = {name.lower(): name for name in (*KINDS, *self._view.snapshot().collections)}
+        if kind and kind.lower() not in known:
+            raise HTTPException(404, f'no kind "{kind[:60]}"; known are {", ".join(sorted(known.values()))}')
+        ref = Ref(query.get("namespace", ""), query.get("name", ""))
+
+        def dump() -> Any:
+            snapshot = self._view.snapshot()
+            redactor = dumps.redactor_for(snapshot)
+            objects = dumps.dump_config(snapshot, redactor, known.get(kind.lower(), ""), ref)
+            return {"settings": dumps.dump_message(self._view.settings(), redactor), "objects": objects}
+
+        return await self._dump(dump)
+
+    async def proxies(self, _: Request) -> Response:
+        return await self._dump(
+            lambda: dumps.dump_proxies(self._view.proxies(), dumps.redactor_for(self._view.snapshot()))
+        )
+
+    async def xds(self, request: Request) -> Response:
+        query = request.query_params
+        role, type_name, name = (query.get(part, "") for part in ("role", "type", "name"))
+        if role and role not in self._view.xds():
+            raise HTTPException(
+                404, f'no role "{role[:200]}"; known are {", ".join(sorted(self._view.xds())) or "none"}'
+            )
+
+        def dump() -> Any:
+            redactor = dumps.redactor_for(self._view.snapshot())
+            return {
+                found: dumps.dump_xds(snapshot, redactor, type_name, name)
+                for found, snapshot in sorted(self._view.xds().items())
+                if role in {"", found}
+            }
+
+        return await self._dump(dump)
+
+    async def _dump(self, dump: Callable[[], Any]) -> Response:
+        """Answers with a document that may take long to make: in a thread, one at a time."""
+        async with self._dumping:
+            text = await asyncio.to_thread(lambda: json.dumps(dump(), indent=1, ensure_ascii=False))
+        return Response(text, media_type="application/json")
+
+    async def logging(self, request: Request) -> Response:
+        if request.method == "PUT":
+            try:
+                self._view.set_log_level(await _wanted_level(request))
+            except ValueError as failure:
+                raise HTTPException(400, str(failure)) from failure
+        return JSONResponse({"level": self._view.log_level()})
+
+
+async def _wanted_level(request: Request) -> str:
+    received = bytearray()
+    async for part in request.stream():
+        received += part
+        if len(received) > MAX_LOGGING_BODY:
+            raise HTTPException(413, f"the body is larger than {MAX_LOGGING_BODY} bytes")
+    body = json.loads(bytes(received) or b"null")
+    if not isinstance(body, dict) or not isinstance(body.get("level"), str):
+        raise ValueError('expected a body like {"level": "debug"}')  # noqa: TRY004  # the value is wrong, not a type of ours
+    return str(body["level"])
+
+
+def _index(view: AdminView) -> str:
+    problems = view.problems()
+    errors = sum(problem.severity >= Severity.ERROR for problem in problems)
+    facts = (
+        ("state", "ready" if is_ready(view) else "not ready"),
+        ("problems", f"{errors} errors, {len(problems) - errors} warnings"),
+        ("connected Envoys", str(len(view.clients()))),
+        ("log level", view.log_level()),
+        *((f"source {source.name}", _told(source.listed, source.error)) for source in view.sources()),
+    )
+    rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in facts)
+    links = "".join(
+        f'<tr><td><a href="{path}">{path}</a></td><td>{html.escape(text)}</td></tr>' for path, text in _LINKS
+    )
+    return _PAGE.format(version=html.escape(__version__), rows=rows, links=links)
+
+
+def _told(listed: bool, error: str) -> str:
+    return f"fails: {error}" if error else ("listed" if listed else "not listed yet")
+
+
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>gloo-nomad</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; width: 100%; margin-bottom: 2rem }}
+th, td {{ text-align: left; vertical-align: top; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #ddd }}
+th {{ font-weight: 600; white-space: nowrap }}
+</style></head>
+<body><h1>gloo-nomad {version}</h1>
+<table>{rows}</table>
+<table>{links}</table>
+</body></html>
+"""
