@@ -1,11 +1,13 @@
 """Cross-origin resource sharing, on a virtual host and its routes; a route's policy wins field by field.
 
+Envoy's filter leaves direct responses alone, so these get the policy of their route as fixed headers.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/cors_filter
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from envoy.config.core.v3 import base_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2 as envoy_cors_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.type.matcher.v3 import string_pb2
@@ -17,7 +19,7 @@ from gloo_nomad.api.gen import cors_pb2, route_options_pb2, virtual_host_options
 from gloo_nomad.messages import exact_matchers, regex_matcher, typed_config
 from gloo_nomad.options.hooks import EVERY, Claims, ListenerContext, RouteContext, VirtualHostContext
 from gloo_nomad.options.stages import Stage, StagedFilter
-from gloo_nomad.reports import Finding, Findings, error, is_rejected
+from gloo_nomad.reports import Finding, Findings, error, is_rejected, warning
 
 FILTER: Final = "envoy.filters.http.cors"
 
@@ -53,6 +55,8 @@ def apply_route(options: route_options_pb2.RouteOptions, out: Any, context: Rout
     strategy = context.virtual_host.cors_policy_merge_settings.expose_headers
     if strategy == cors_pb2.CorsPolicyMergeSettings.UNION:
         exposed = [*dict.fromkeys((*context.virtual_host.cors.expose_headers, *exposed))]
+    if out.HasField("direct_response"):
+        return _apply_headers(options.cors, exposed, out)
     return _apply(options.cors, exposed, out)
 
 
@@ -71,6 +75,35 @@ def _apply(policy: cors_pb2.CorsPolicy, exposed: Iterable[str], out: Any) -> lis
     return findings
 
 
+def _apply_headers(policy: cors_pb2.CorsPolicy, exposed: Iterable[str], out: Any) -> list[Finding]:
+    """The policy as headers of a direct response, which can allow one origin only."""
+    findings = [*_check(policy)]
+    if is_rejected(findings) or policy.disable_for_route:
+        return findings
+    origins = [*policy.allow_origin]
+    origin = "*" if "*" in origins else "".join(origins[:1])
+    if policy.allow_origin_regex or (len(origins) > 1 and origin != "*"):
+        allowed = f"only {origin}" if origin else "no origin"
+        findings.append(warning("cors", f"a direct response can allow one origin only; this one allows {allowed}"))
+    headers = {
+        "access-control-allow-origin": origin,
+        "access-control-allow-methods": ",".join(policy.allow_methods),
+        "access-control-allow-headers": ",".join(policy.allow_headers),
+        "access-control-expose-headers": ",".join(exposed),
+        "access-control-max-age": policy.max_age,
+        "access-control-allow-credentials": "true" if policy.allow_credentials else "",
+    }
+    out.response_headers_to_add.extend(_build_header(name, value) for name, value in headers.items() if value)
+    return findings
+
+
+def _build_header(name: str, value: str) -> Any:
+    return base_pb2.HeaderValueOption(
+        header=base_pb2.HeaderValue(key=name, value=value.replace("%", "%%")),
+        append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+
+
 def _check_merge(settings: cors_pb2.CorsPolicyMergeSettings) -> Iterator[Finding]:
     if settings.expose_headers not in cors_pb2.CorsPolicyMergeSettings.MergeStrategy.values():
         yield error("corsPolicyMergeSettings.exposeHeaders", "must be DEFAULT or UNION")
@@ -81,6 +114,9 @@ def _check(policy: cors_pb2.CorsPolicy) -> Iterator[Finding]:
         return
     if not policy.allow_origin and not policy.allow_origin_regex:
         yield error("cors", "needs at least one entry in allowOrigin or allowOriginRegex")
+    for index, origin in enumerate(policy.allow_origin):
+        if fault := value_fault(origin):
+            yield error(f"cors.allowOrigin[{index}]", fault)
     for index, expression in enumerate(policy.allow_origin_regex):
         if fault := regex_fault(expression):
             yield error(f"cors.allowOriginRegex[{index}]", fault)
