@@ -36,7 +36,7 @@ class RouteOrigin:
     """The route in its source: ``virtualHost.routes[2]`` or ``routes[0]``."""
     via: str = ""
     """For a delegated route, the route of the virtual service that leads to it."""
-    options: OptionOrigins = NO_ORIGINS
+    options: OptionOrigins = field(default_factory=lambda: NO_ORIGINS)
     """Options that the route inherits from delegating routes or takes from RouteOption objects."""
 
     def place(self, path: str) -> tuple[ObjectRef, str]:
@@ -71,7 +71,7 @@ class VirtualHost:
     ssl: ssl_pb2.SslConfig | None = None
     origins: tuple[RouteOrigin, ...] = ()
     """For each route where it was written."""
-    options: OptionOrigins = NO_ORIGINS
+    options: OptionOrigins = field(default_factory=lambda: NO_ORIGINS)
     """Options of the virtual host that are taken from VirtualHostOption objects."""
 
     def report_route(self, index: int, finding: Finding) -> Problems:
