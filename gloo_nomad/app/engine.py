@@ -75,6 +75,11 @@ class Engine:
         self._listeners.append(event)
         return event
 
+    def wake(self) -> None:
+        """Tells the listeners that problems or objects may be different."""
+        for event in self._listeners:
+            event.set()
+
     def problems(self) -> Problems:
         """Everything that is wrong with any object right now."""
         found: list[Problem] = list(self.store.problems())
@@ -104,8 +109,7 @@ class Engine:
             if pending and self.sources_listed.is_set():
                 await self._translate()
                 pending = False
-            for listener in self._listeners:
-                listener.set()
+            self.wake()
 
     def _refresh_settings(self) -> bool:
         """Lays the Settings of Consul KV on top; True if that changed anything."""
