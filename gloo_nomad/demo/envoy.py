@@ -22,6 +22,8 @@ _HTTP2: Final = {
         },
     },
 }
+_RETRY: Final = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
+"""Envoy would wait up to half a minute after a few failed connections."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def build_bootstrap(
             "ads_config": {
                 "api_type": "DELTA_GRPC" if delta else "GRPC",
                 "transport_api_version": "V3",
-                "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],
+                "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER, "retry_policy": _RETRY}}],
             },
             "cds_config": {"ads": {}, "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},

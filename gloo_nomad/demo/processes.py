@@ -101,6 +101,12 @@ def start_process(
     return ServerProcess(name, process, log)
 
 
+def neutral_environment() -> dict[str, str]:
+    """This process's environment without what leads a client to a Consul, Nomad or Vault of the user's."""
+    foreign = ("CONSUL_", "NOMAD_", "VAULT_", "BAO_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+
 def wait_ready(server: ServerProcess, probe: Callable[[], bool], seconds: float = START_SECONDS) -> None:
     """Returns when *probe* says yes; an ``OSError`` of the probe is a no.
 
