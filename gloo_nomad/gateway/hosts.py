@@ -1,0 +1,154 @@
+"""One virtual service to one virtual host, with everything about it that gateways ask for worked out beforehand.
+
+A gateway is put together from thousands of these; a change of one virtual service converts that one only.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gloo_nomad.api.gen import gateway_pb2, proxy_pb2, settings_pb2, virtual_host_options_pb2
+from gloo_nomad.api.kinds import VIRTUAL_HOST_OPTION, VIRTUAL_SERVICE
+from gloo_nomad.api.refs import ObjectRef, Ref
+from gloo_nomad.gateway.delegation import MAX_ROUTES, Owner, Produced, Walk, walk_routes
+from gloo_nomad.gateway.domains import read_domains
+from gloo_nomad.gateway.inheritance import apply_references, origins_of
+from gloo_nomad.gateway.names import full_route_name, virtual_host_name
+from gloo_nomad.gateway.routes import top_source
+from gloo_nomad.gateway.ssl import ServiceTls, read_tls
+from gloo_nomad.gateway.tables import TableFinder
+from gloo_nomad.proxies import NO_ORIGINS, OptionOrigins, VirtualHost
+from gloo_nomad.reports import Finding, Problem, Problems, error, warning
+from gloo_nomad.store.memo import Memo, Reads
+from gloo_nomad.store.snapshot import ConfigSnapshot
+
+FIELDS: Final = {
+    "gateway.solo.io.VirtualService": ("metadata", "virtual_host", "ssl_config", "display_name"),
+    "gateway.solo.io.VirtualHost": ("domains", "routes", "options", "options_config_refs"),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Converted:
+    """A virtual service, converted once for all gateways that select it."""
+
+    source: ObjectRef
+    labels: Mapping[str, str]
+    tls: ServiceTls | None
+    """None for plain text."""
+    domains: tuple[str, ...]
+    """In lower case, ``*`` for none."""
+    host: VirtualHost | None
+    """None when it is left out because of an error of its own."""
+    names: tuple[tuple[str, ...], ...]
+    """For each route the steps of its name; empty if no route has one."""
+    problems: Problems
+
+
+def convert_services(snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo) -> list[Converted]:
+    """All virtual services, sorted by namespace and name; the same objects for what did not change."""
+    return [
+        memo.track(
+            ("virtual service", ref),
+            (service, settings),
+            snapshot,
+            lambda reads, service=service: _convert(service, settings, TableFinder(reads, memo)),  # type: ignore[misc]
+        )
+        for ref, service in snapshot.of(VIRTUAL_SERVICE.name).items()
+    ]
+
+
+def _convert(service: gateway_pb2.VirtualService, settings: settings_pb2.Settings, finder: TableFinder) -> Converted:
+    metadata = service.metadata
+    source = ObjectRef(VIRTUAL_SERVICE.name, metadata.namespace, metadata.name)
+    walk = Walk(source, finder, settings)
+    owner = Owner(source, "vs", "virtualHost.", (top_source(service),))
+    produced = walk_routes(owner, list(service.virtual_host.routes), walk)
+    domains, findings = read_domains(service.virtual_host.domains)
+    tls, tls_findings = read_tls(service, settings)
+    findings += tls_findings
+    options, origins = _resolve_options(service.virtual_host, finder.reads, findings)
+    if not service.HasField("virtual_host"):
+        findings.append(warning("virtualHost", "is missing; every request is answered with 404"))
+    if walk.exhausted:
+        findings.append(error("virtualHost.routes", f"leads to more than {MAX_ROUTES} routes; delegate less"))
+    host = None
+    if domains and not walk.exhausted:
+        message = _build_message(service, domains, produced, options)
+        host = VirtualHost(
+            source,
+            message,
+            tuple(route.origin.path for route in produced),
+            tls.config if tls is not None else None,
+            tuple(route.origin for route in produced),
+            origins,
+        )
+    problems = tuple(dict.fromkeys([*(finding.on(source) for finding in findings), *walk.problems]))
+    names = tuple(route.name for route in produced)
+    return Converted(source, dict(metadata.labels), tls, domains, host, names if any(names) else (), problems)
+
+
+def _resolve_options(
+    virtual_host: gateway_pb2.VirtualHost, reads: Reads, out: list[Finding]
+) -> tuple[virtual_host_options_pb2.VirtualHostOptions, OptionOrigins]:
+    """The virtual host's own options, filled from VirtualHostOption objects; *out* grows by what is missing."""
+    options = virtual_host_options_pb2.VirtualHostOptions()
+    options.CopyFrom(virtual_host.options)
+    origins: dict[str, tuple[ObjectRef, str]] = {}
+    if virtual_host.HasField("options_config_refs"):
+        for given in apply_references(virtual_host.options_config_refs, VIRTUAL_HOST_OPTION, reads, options):
+            if isinstance(given, Finding):
+                out.append(given.under("virtualHost"))
+            else:
+                origins.update(origins_of(given[1], given[0], "options"))
+    return options, origins or NO_ORIGINS
+
+
+def _build_message(
+    service: gateway_pb2.VirtualService,
+    domains: tuple[str, ...],
+    produced: list[Produced],
+    options: virtual_host_options_pb2.VirtualHostOptions,
+) -> proxy_pb2.VirtualHost:
+    message = proxy_pb2.VirtualHost(
+        name=virtual_host_name(Ref(service.metadata.namespace, service.metadata.name)),
+        domains=domains,
+        routes=[route.message for route in produced],
+    )
+    message.metadata_static.sources.append(top_source(service))
+    if options.ListFields():
+        message.options.CopyFrom(options)
+    return message
+
+
+def host_for(converted: Converted, gateway: Ref, proxy: str, lost: frozenset[str], memo: Memo) -> VirtualHost | None:
+    """The virtual host as one gateway of one proxy serves it: with its routes named, without domains it *lost*.
+
+    None if it is left out, because of an error or because it has no domain left.
+    """
+    host = converted.host
+    if host is None or (not lost and not converted.names):
+        return host
+    if lost.issuperset(converted.domains):
+        return None
+    key = ("host", converted.source.ref, gateway.name if converted.names else "", proxy, lost)
+    return memo.get(key, (converted,), lambda: _variant(converted, host, gateway, proxy, lost))
+
+
+def _variant(converted: Converted, host: VirtualHost, gateway: Ref, proxy: str, lost: frozenset[str]) -> VirtualHost:
+    message = proxy_pb2.VirtualHost()
+    message.CopyFrom(host.message)
+    if lost:
+        del message.domains[:]
+        message.domains.extend(domain for domain in converted.domains if domain not in lost)
+    for route, name in zip(message.routes, converted.names, strict=False):
+        if name:
+            route.name = full_route_name(gateway.name, proxy, name)
+    return VirtualHost(host.source, message, host.paths, host.ssl, host.origins, host.options)
+
+
+def problems_of(services: list[Converted]) -> Iterator[Problem]:
+    """What is wrong with virtual services and what they delegate to, whatever gateway selects them."""
+    for service in services:
+        if service.problems:
+            yield from service.problems

@@ -1,0 +1,116 @@
+"""HTTP gateways: the virtual hosts of the selected virtual services, behind the filter chains that they ask for.
+
+https://docs.solo.io/gloo-edge/latest/guides/security/tls/server_tls/: all virtual hosts of an ``ssl`` gateway are
+served on each of its filter chains, unless ``isolateVirtualHostsBySslConfig`` gives each chain its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gloo_nomad.api.gen import gateway_pb2, http_listener_options_pb2, proxy_pb2
+from gloo_nomad.api.kinds import VIRTUAL_SERVICE
+from gloo_nomad.api.refs import ObjectRef
+from gloo_nomad.gateway.domains import NO_DOMAINS, find_conflicts
+from gloo_nomad.gateway.hosts import Converted, host_for
+from gloo_nomad.gateway.names import route_config_name
+from gloo_nomad.gateway.scene import Scene
+from gloo_nomad.gateway.selection import select_services
+from gloo_nomad.gateway.ssl import Chain, build_chains
+from gloo_nomad.proxies import HttpGroup, VirtualHost
+
+_ISOLATE: Final = "gateway.solo.io/isolate_vhost"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpPart:
+    """An HTTP gateway and where it stands: alone on its listener, or one of several behind matchers."""
+
+    http: gateway_pb2.HttpGateway
+    ssl: bool
+    source: ObjectRef
+    path: str = "httpGateway"
+    matcher: proxy_pb2.Matcher | None = None
+    options: http_listener_options_pb2.HttpListenerOptions | None = field(default=None)
+    """Instead of the HTTP gateway's own."""
+
+
+def translate_http(part: HttpPart, scene: Scene) -> tuple[HttpGroup, ...]:
+    """The groups of an HTTP gateway; none if it has no virtual service.
+
+    A group may be without virtual hosts, when all of its virtual services are left out: the last good version of
+    each belongs into it.
+    """
+    services, findings = select_services(part.http, scene.world.services, ssl=part.ssl)
+    for finding in findings:
+        scene.report(finding, part.path, part.source)
+    if not services and not _serves_empty(scene):
+        return ()
+    chains = _chains(part, services, scene)
+    if not _isolates(scene) or not part.ssl:
+        return (_build_group(part, services, chains, scene),)
+    groups = []
+    for chain in chains:
+        members = frozenset(chain.sources)
+        mine = [service for service in services if service.source in members]
+        groups.append(_build_group(part, mine, (chain,), scene, isolated=True))
+    return tuple(groups)
+
+
+def _serves_empty(scene: Scene) -> bool:
+    return scene.world.settings.gateway.translate_empty_gateways.value
+
+
+def _isolates(scene: Scene) -> bool:
+    """Whether each filter chain has virtual hosts of its own; the gateway's annotation goes before the settings."""
+    annotation = scene.gateway.metadata.annotations.get(_ISOLATE, "")
+    if annotation in {"true", "false"}:
+        return annotation == "true"
+    return scene.world.settings.gateway.isolate_virtual_hosts_by_ssl_config.value
+
+
+def _chains(part: HttpPart, services: Sequence[Converted], scene: Scene) -> tuple[Chain, ...]:
+    if not part.ssl:
+        return ()
+    asked = (service.tls for service in services if service.tls is not None)
+    built = build_chains(asked, scene.world.created(VIRTUAL_SERVICE.name))
+    scene.problems.extend(built.problems)
+    return scene.world.keep(("chains", *scene.key, part.path), built.chains)
+
+
+def _build_group(
+    part: HttpPart, services: Sequence[Converted], chains: tuple[Chain, ...], scene: Scene, *, isolated: bool = False
+) -> HttpGroup:
+    hosts = _hosts(part, services, scene)
+    matcher = _route_config_matcher(part, chains, isolated=isolated)
+    name = route_config_name(scene.listener, matcher)
+    kept = scene.world.keep(("chains", *scene.key, part.path, name), chains)
+    return scene.world.memo.get(
+        ("group", *scene.key, part.path, name),
+        (part.http, part.matcher, part.options, kept, *hosts),
+        lambda: HttpGroup(
+            part.source, name, part.options or part.http.options, tuple(hosts), kept, part.matcher, part.path
+        ),
+    )
+
+
+def _hosts(part: HttpPart, services: Sequence[Converted], scene: Scene) -> list[VirtualHost]:
+    created = scene.world.created(VIRTUAL_SERVICE.name)
+    conflicts = find_conflicts(services, part.source, part.path, created)
+    scene.problems.extend(conflicts.problems)
+    lost, gateway, memo = conflicts.lost, scene.source.ref, scene.world.memo
+    found = (
+        host_for(service, gateway, scene.proxy, lost.get(service.source, NO_DOMAINS), memo) for service in services
+    )
+    return sorted((host for host in found if host is not None), key=lambda host: host.message.name)
+
+
+def _route_config_matcher(part: HttpPart, chains: tuple[Chain, ...], *, isolated: bool) -> proxy_pb2.Matcher | None:
+    """What tells the RouteConfigurations of one listener apart."""
+    if not isolated:
+        return part.matcher
+    matcher = proxy_pb2.Matcher()
+    if part.matcher is not None:
+        matcher.CopyFrom(part.matcher)
+    matcher.ssl_config.CopyFrom(chains[0].config)
+    return matcher
