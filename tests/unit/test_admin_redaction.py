@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2, health_check_pb2
-from envoy.config.listener.v3 import listener_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2
 from google.protobuf import any_pb2
@@ -143,7 +143,7 @@ def test_inside_any() -> None:
     """An Envoy Secret two Anys deep is found."""
     manager = hcm_pb2.HttpConnectionManager(stat_prefix="x")
     manager.http_filters.add(name="a", typed_config=typed_config(envoy_secret()))
-    chain = listener_pb2.FilterChain()
+    chain = listener_components_pb2.FilterChain()
     chain.filters.add(name="hcm", typed_config=typed_config(manager))
     listener = listener_pb2.Listener(name="l", filter_chains=[chain])
     shown = dumps.dump_xds(XdsSnapshot({LISTENER: {"l": Resource("l", "1", to_bytes(listener))}}), PLAIN)
@@ -153,7 +153,7 @@ def test_inside_any() -> None:
 
 def test_unknown_any() -> None:
     """An Any of a type that nobody knows is shown by its name only, and does not break the page."""
-    chain = listener_pb2.FilterChain()
+    chain = listener_components_pb2.FilterChain()
     packed = any_pb2.Any(type_url="type.googleapis.com/no.such.Type", value=CANARY.encode())
     chain.filters.add(name="f", typed_config=packed)
     shown = json.dumps(dumps.dump_message(listener_pb2.Listener(filter_chains=[chain]), PLAIN))
