@@ -4,7 +4,7 @@ Identity is the currency here: an object that did not change is the *same* Pytho
 collection in which nothing changed is the same collection. ``memo`` builds on that.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -44,6 +44,18 @@ class Collection(Mapping[Ref, V], Generic[V]):
     def get(self, ref: Ref, default: Any = None) -> Any:
         """The object of that name; the same object as long as it did not change."""
         return self._by_ref.get(ref, default)
+
+    def items(self) -> ItemsView[Ref, V]:
+        """All objects with their names, without a look-up for each."""
+        return self._by_ref.items()
+
+    def values(self) -> ValuesView[V]:
+        """All objects, without a look-up for each."""
+        return self._by_ref.values()
+
+    def keys(self) -> KeysView[Ref]:
+        """All names; comparable as a set."""
+        return self._by_ref.keys()
 
     def __eq__(self, other: object) -> bool:
         return self is other
