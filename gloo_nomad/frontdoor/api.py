@@ -92,6 +92,8 @@ def _guarded(door: FrontDoor, handler: Handler, action: str) -> Callable[[Reques
             raise ApiError(503, "too many validations at once; try again", headers={"Retry-After": "1"}) from failure
         except UnavailableError as failure:
             raise ApiError(503, str(failure), headers={"Retry-After": "5"}) from failure
+        except RefusedError as failure:
+            raise ApiError(422, str(failure)) from failure
         except ConflictError as failure:
             raise ApiError(412, str(failure), headers={"ETag": etag(failure.version)}) from failure
 
@@ -170,11 +172,7 @@ async def delete_object(door: FrontDoor, request: Request) -> Response:
     """Deletes one object."""
     kind, ref = kind_of(request), ref_of(request)
     expected = version_in(request.headers.get("if-match", ""))
-    try:
-        found = await remove_object(door.store, kind, ref, expected)
-    except RefusedError as failure:
-        raise ApiError(422, str(failure)) from failure
-    if not found:
+    if not await remove_object(door.store, kind, ref, expected):
         raise ApiError(404, f"there is no {kind.name} {ref}")
     return Response(status_code=204)
 
