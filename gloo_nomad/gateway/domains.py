@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Finding, Problem, Severity, error, is_rejected, warning
@@ -13,18 +13,11 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _UNBORN: Final = 1 << 63
 
 
-class Claimant(Protocol):
-    """Who has domains."""
+class Claim(NamedTuple):
+    """A virtual service and its domains, in lower case; none if they are invalid."""
 
-    @property
-    def source(self) -> ObjectRef:
-        """The virtual service."""
-        ...
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """Its domains, in lower case."""
-        ...
+    source: ObjectRef
+    domains: tuple[str, ...]
 
 
 class Conflicts(NamedTuple):
@@ -32,9 +25,6 @@ class Conflicts(NamedTuple):
 
     lost: Mapping[ObjectRef, frozenset[str]]
     problems: tuple[Problem, ...]
-
-
-NO_CONFLICTS: Final = Conflicts({}, ())
 
 
 def read_domains(written: Sequence[str]) -> tuple[tuple[str, ...], list[Finding]]:
@@ -69,22 +59,18 @@ def age_of(ref: Ref, created: Mapping[Ref, int]) -> tuple[int, Ref]:
     return created.get(ref) or _UNBORN, ref
 
 
-def find_conflicts(
-    services: Sequence[Claimant], gateway: ObjectRef, path: str, created: Mapping[Ref, int]
-) -> Conflicts:
+def find_conflicts(claims: Sequence[Claim], gateway: ObjectRef, path: str, created: Mapping[Ref, int]) -> Conflicts:
     """Domains that several virtual services of a filter chain have: the oldest keeps each, the others lose it."""
-    owners: dict[str, Claimant] = {}
-    contested: dict[str, list[Claimant]] = {}
-    for service in services:
-        for domain in service.domains:
-            if owners.setdefault(domain, service) is not service:
-                contested.setdefault(domain, [owners[domain]]).append(service)
-    if not contested:
-        return NO_CONFLICTS
+    owners: dict[str, ObjectRef] = {}
+    contested: dict[str, list[ObjectRef]] = {}
+    for source, domains in claims:
+        for domain in domains:
+            if owners.setdefault(domain, source) is not source:
+                contested.setdefault(domain, [owners[domain]]).append(source)
     lost: dict[ObjectRef, frozenset[str]] = {}
     problems: list[Problem] = []
-    for domain in sorted(contested):
-        by_age = sorted((service.source for service in contested[domain]), key=lambda ref: age_of(ref.ref, created))
+    for domain, sources in sorted(contested.items()):
+        by_age = sorted(sources, key=lambda source: age_of(source.ref, created))
         for loser in by_age[1:]:
             lost[loser] = lost.get(loser, NO_DOMAINS) | {domain}
         problems.extend(_conflict_problems(domain, by_age, gateway, path))

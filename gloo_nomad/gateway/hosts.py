@@ -3,62 +3,59 @@
 A gateway is put together from thousands of these; a change of one virtual service converts that one only.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from gloo_nomad.api.gen import gateway_pb2, proxy_pb2, settings_pb2, virtual_host_options_pb2
 from gloo_nomad.api.kinds import VIRTUAL_HOST_OPTION, VIRTUAL_SERVICE
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.gateway.delegation import MAX_ROUTES, Owner, Produced, Walk, walk_routes
-from gloo_nomad.gateway.domains import read_domains
+from gloo_nomad.gateway.domains import Claim, read_domains
 from gloo_nomad.gateway.inheritance import apply_references, origins_of
 from gloo_nomad.gateway.names import full_route_name, virtual_host_name
 from gloo_nomad.gateway.routes import top_source
 from gloo_nomad.gateway.ssl import ServiceTls, read_tls
 from gloo_nomad.gateway.tables import TableFinder
 from gloo_nomad.proxies import NO_ORIGINS, OptionOrigins, VirtualHost
-from gloo_nomad.reports import Finding, Problem, Problems, error, warning
+from gloo_nomad.reports import Finding, Problems, error, warning
 from gloo_nomad.store.memo import Memo, Reads
-from gloo_nomad.store.snapshot import ConfigSnapshot
 
 FIELDS: Final = {
     "gateway.solo.io.VirtualService": ("metadata", "virtual_host", "ssl_config", "display_name"),
     "gateway.solo.io.VirtualHost": ("domains", "routes", "options", "options_config_refs"),
 }
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Converted:
     """A virtual service, converted once for all gateways that select it."""
 
-    source: ObjectRef
+    claim: Claim
+    """Who it is and which domains it has; the same object as before an edit that does not touch them."""
+    name: str
+    """Of its virtual host."""
     labels: Mapping[str, str]
     tls: ServiceTls | None
-    """None for plain text."""
-    domains: tuple[str, ...]
-    """In lower case, ``*`` for none."""
+    """None for plain text; the same object as before an edit that does not touch it."""
     host: VirtualHost | None
     """None when it is left out because of an error of its own."""
     names: tuple[tuple[str, ...], ...]
     """For each route the steps of its name; empty if no route has one."""
     problems: Problems
 
-
-def convert_services(snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo) -> list[Converted]:
-    """All virtual services, sorted by namespace and name; the same objects for what did not change."""
-    return [
-        memo.track(
-            ("virtual service", ref),
-            (service, settings),
-            snapshot,
-            lambda reads, service=service: _convert(service, settings, TableFinder(reads, memo)),  # type: ignore[misc]
-        )
-        for ref, service in snapshot.of(VIRTUAL_SERVICE.name).items()
-    ]
+    @property
+    def source(self) -> ObjectRef:
+        """The virtual service."""
+        return self.claim.source
 
 
-def _convert(service: gateway_pb2.VirtualService, settings: settings_pb2.Settings, finder: TableFinder) -> Converted:
+def convert_service(
+    service: gateway_pb2.VirtualService, settings: settings_pb2.Settings, finder: TableFinder, before: Converted | None
+) -> Converted:
+    """A virtual service with everything below it; *before* is what an earlier version of it became."""
     metadata = service.metadata
     source = ObjectRef(VIRTUAL_SERVICE.name, metadata.namespace, metadata.name)
     walk = Walk(source, finder, settings)
@@ -72,20 +69,35 @@ def _convert(service: gateway_pb2.VirtualService, settings: settings_pb2.Setting
         findings.append(warning("virtualHost", "is missing; every request is answered with 404"))
     if walk.exhausted:
         findings.append(error("virtualHost.routes", f"leads to more than {MAX_ROUTES} routes; delegate less"))
-    host = None
-    if domains and not walk.exhausted:
-        message = _build_message(service, domains, produced, options)
-        host = VirtualHost(
-            source,
-            message,
-            tuple(route.origin.path for route in produced),
-            tls.config if tls is not None else None,
-            tuple(route.origin for route in produced),
-            origins,
-        )
-    problems = tuple(dict.fromkeys([*(finding.on(source) for finding in findings), *walk.problems]))
+    claim = _same(Claim(source, domains), before.claim if before is not None else None)
+    tls = _same(tls, before.tls if before is not None else None)
     names = tuple(route.name for route in produced)
-    return Converted(source, dict(metadata.labels), tls, domains, host, names if any(names) else (), problems)
+    message = _build_message(service, domains, produced, options)
+    return Converted(
+        claim,
+        message.name,
+        dict(metadata.labels),
+        tls,
+        _build_host(claim, message, produced, origins, tls) if domains and not walk.exhausted else None,
+        names if any(names) else (),
+        tuple(dict.fromkeys([*(finding.on(source) for finding in findings), *walk.problems])),
+    )
+
+
+def _same(new: T, old: T | None) -> T:
+    return old if old is not None and old == new else new
+
+
+def _build_host(
+    claim: Claim,
+    message: proxy_pb2.VirtualHost,
+    produced: list[Produced],
+    origins: OptionOrigins,
+    tls: ServiceTls | None,
+) -> VirtualHost:
+    found = tuple(route.origin for route in produced)
+    ssl = tls.config if tls is not None else None
+    return VirtualHost(claim.source, message, tuple(origin.path for origin in found), ssl, found, origins)
 
 
 def _resolve_options(
@@ -121,7 +133,7 @@ def _build_message(
     return message
 
 
-def host_for(converted: Converted, gateway: Ref, proxy: str, lost: frozenset[str], memo: Memo) -> VirtualHost | None:
+def host_for(converted: Converted, gateway: str, proxy: str, lost: frozenset[str], memo: Memo) -> VirtualHost | None:
     """The virtual host as one gateway of one proxy serves it: with its routes named, without domains it *lost*.
 
     None if it is left out, because of an error or because it has no domain left.
@@ -129,26 +141,21 @@ def host_for(converted: Converted, gateway: Ref, proxy: str, lost: frozenset[str
     host = converted.host
     if host is None or (not lost and not converted.names):
         return host
-    if lost.issuperset(converted.domains):
+    if lost.issuperset(converted.claim.domains):
         return None
-    key = ("host", converted.source.ref, gateway.name if converted.names else "", proxy, lost)
-    return memo.get(key, (converted,), lambda: _variant(converted, host, gateway, proxy, lost))
+    key = ("host", converted.claim.source, gateway if converted.names else "", proxy, lost)
+    return memo.get(key, (converted,), lambda: _build_variant(converted, host, gateway, proxy, lost))
 
 
-def _variant(converted: Converted, host: VirtualHost, gateway: Ref, proxy: str, lost: frozenset[str]) -> VirtualHost:
+def _build_variant(
+    converted: Converted, host: VirtualHost, gateway: str, proxy: str, lost: frozenset[str]
+) -> VirtualHost:
     message = proxy_pb2.VirtualHost()
     message.CopyFrom(host.message)
     if lost:
         del message.domains[:]
-        message.domains.extend(domain for domain in converted.domains if domain not in lost)
+        message.domains.extend(domain for domain in converted.claim.domains if domain not in lost)
     for route, name in zip(message.routes, converted.names, strict=False):
         if name:
-            route.name = full_route_name(gateway.name, proxy, name)
+            route.name = full_route_name(gateway, proxy, name)
     return VirtualHost(host.source, message, host.paths, host.ssl, host.origins, host.options)
-
-
-def problems_of(services: list[Converted]) -> Iterator[Problem]:
-    """What is wrong with virtual services and what they delegate to, whatever gateway selects them."""
-    for service in services:
-        if service.problems:
-            yield from service.problems

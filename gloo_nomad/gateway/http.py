@@ -6,6 +6,7 @@ served on each of its filter chains, unless ``isolateVirtualHostsBySslConfig`` g
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 from gloo_nomad.api.gen import gateway_pb2, http_listener_options_pb2, proxy_pb2
@@ -72,18 +73,21 @@ def _isolates(scene: Scene) -> bool:
 def _chains(part: HttpPart, services: Sequence[Converted], scene: Scene) -> tuple[Chain, ...]:
     if not part.ssl:
         return ()
-    asked = (service.tls for service in services if service.tls is not None)
-    built = build_chains(asked, scene.world.created(VIRTUAL_SERVICE.name))
+    asked = [service.tls for service in services if service.tls is not None]
+    created = scene.world.created(VIRTUAL_SERVICE.name)
+    built = scene.world.memo.get(
+        ("built chains", *scene.key, part.path), (created, *asked), lambda: build_chains(asked, created)
+    )
     scene.problems.extend(built.problems)
-    return scene.world.keep(("chains", *scene.key, part.path), built.chains)
+    return built.chains
 
 
 def _build_group(
     part: HttpPart, services: Sequence[Converted], chains: tuple[Chain, ...], scene: Scene, *, isolated: bool = False
 ) -> HttpGroup:
-    hosts = _hosts(part, services, scene)
     matcher = _route_config_matcher(part, chains, isolated=isolated)
     name = route_config_name(scene.listener, matcher)
+    hosts = _hosts(part, services, name, scene)
     kept = scene.world.keep(("chains", *scene.key, part.path, name), chains)
     return scene.world.memo.get(
         ("group", *scene.key, part.path, name),
@@ -94,15 +98,23 @@ def _build_group(
     )
 
 
-def _hosts(part: HttpPart, services: Sequence[Converted], scene: Scene) -> list[VirtualHost]:
-    created = scene.world.created(VIRTUAL_SERVICE.name)
-    conflicts = find_conflicts(services, part.source, part.path, created)
-    scene.problems.extend(conflicts.problems)
-    lost, gateway, memo = conflicts.lost, scene.source.ref, scene.world.memo
-    found = (
-        host_for(service, gateway, scene.proxy, lost.get(service.source, NO_DOMAINS), memo) for service in services
+def _hosts(part: HttpPart, services: Sequence[Converted], name: str, scene: Scene) -> list[VirtualHost]:
+    """The virtual hosts of a group, sorted by name; each domain is in one of them only."""
+    world = scene.world
+    created = world.created(VIRTUAL_SERVICE.name)
+    claims = [service.claim for service in services]
+    conflicts = world.memo.get(
+        ("conflicts", *scene.key, part.path, name),
+        (created, *claims),
+        lambda: find_conflicts(claims, part.source, part.path, created),
     )
-    return sorted((host for host in found if host is not None), key=lambda host: host.message.name)
+    scene.problems.extend(conflicts.problems)
+    lost, gateway = conflicts.lost, scene.source.name
+    found = [
+        host_for(service, gateway, scene.proxy, lost.get(service.claim.source, NO_DOMAINS), world.memo)
+        for service in sorted(services, key=attrgetter("name"))
+    ]
+    return [host for host in found if host is not None]
 
 
 def _route_config_matcher(part: HttpPart, chains: tuple[Chain, ...], *, isolated: bool) -> proxy_pb2.Matcher | None:

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from gloo_nomad.api.gen import gateway_pb2, settings_pb2
 from gloo_nomad.api.refs import ObjectRef, Ref
-from gloo_nomad.gateway.hosts import Converted
+from gloo_nomad.gateway.services import Services
 from gloo_nomad.reports import Finding, Problem
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
@@ -35,11 +35,11 @@ class World:
     settings: settings_pb2.Settings
     memo: Memo
     """Entries that a round does not ask for are forgotten: every round asks for all that it needs."""
-    services: Mapping[Ref, Converted]
+    services: Services
 
     def created(self, kind: str) -> Mapping[Ref, int]:
-        """The ages of the objects of a kind."""
-        return self.snapshot.created.get(kind, {})
+        """The ages of the objects of a kind; the same mapping as long as none changes."""
+        return self.keep(("created", kind), self.snapshot.created.get(kind, {}))
 
     def keep(self, key: Any, value: T) -> T:
         """The value of the last round under this key, if it is equal."""

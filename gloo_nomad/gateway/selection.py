@@ -4,13 +4,14 @@ https://docs.solo.io/gloo-edge/latest/reference/api/github.com/solo-io/gloo/proj
 A gateway with ``ssl`` serves the virtual services that have an ``sslConfig``, one without the others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gloo_nomad.api.gen import gateway_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.gateway.hosts import Converted
 from gloo_nomad.gateway.labels import EVERYWHERE, admits, contains, parse_expressions
+from gloo_nomad.gateway.services import Services
 from gloo_nomad.reports import Finding, error
 
 FIELDS: Final = {
@@ -28,7 +29,7 @@ FIELDS: Final = {
 Selected = tuple[list[Converted], list[Finding]]
 
 
-def select_services(http: gateway_pb2.HttpGateway, services: Mapping[Ref, Converted], *, ssl: bool) -> Selected:
+def select_services(http: gateway_pb2.HttpGateway, services: Services, *, ssl: bool) -> Selected:
     """The virtual services of a gateway, sorted by namespace and name, and what is wrong with its selector.
 
     One way of selecting applies, in this order: expressions, labels, references, all.
@@ -50,7 +51,7 @@ def select_services(http: gateway_pb2.HttpGateway, services: Mapping[Ref, Conver
 
 def _where(
     http: gateway_pb2.HttpGateway,
-    services: Mapping[Ref, Converted],
+    services: Services,
     ssl: bool,
     wanted: Callable[[Converted], bool] | None,
 ) -> list[Converted]:
@@ -61,7 +62,7 @@ def _where(
     return found if wanted is None else [service for service in found if wanted(service)]
 
 
-def _by_refs(refs: Sequence[Ref], services: Mapping[Ref, Converted], ssl: bool) -> Selected:
+def _by_refs(refs: Sequence[Ref], services: Services, ssl: bool) -> Selected:
     findings = [
         error(f"virtualServices[{index}]", f"virtual service {ref} does not exist; create it or remove the reference")
         for index, ref in enumerate(refs)

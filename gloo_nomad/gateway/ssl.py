@@ -6,7 +6,6 @@ one server name, so each name goes to one configuration.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from gloo_nomad.api.gen import gateway_pb2, settings_pb2, ssl_pb2
@@ -18,8 +17,7 @@ from gloo_nomad.reports import Finding, Problem, Severity, error
 _CATCH_ALL: Final = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ServiceTls:
+class ServiceTls(NamedTuple):
     """The TLS configuration of one virtual service."""
 
     source: ObjectRef

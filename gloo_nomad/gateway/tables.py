@@ -1,8 +1,8 @@
 """Which route tables a delegating route means: one by name, or all that a selector picks."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from gloo_nomad.api.gen import gateway_pb2
 from gloo_nomad.api.kinds import ROUTE_TABLE
@@ -17,24 +17,18 @@ FIELDS: Final = {
     "gateway.solo.io.RouteTableSelector.Expression": ("key", "operator", "values"),
 }
 
-Selected = tuple[tuple[Ref, gateway_pb2.RouteTable], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    ref: Ref
-    table: gateway_pb2.RouteTable
-    labels: Mapping[str, str]
+Named = tuple[Ref, gateway_pb2.RouteTable]
+Selected = tuple[Named, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TableIndex:
     """Route tables by namespace and by label, so that thousands of selectors need not look at all of them."""
 
-    by_namespace: Mapping[str, list[_Table]] = field(default_factory=dict)
-    by_label: Mapping[tuple[str, str], list[_Table]] = field(default_factory=dict)
+    by_namespace: Mapping[str, list[Named]] = field(default_factory=dict)
+    by_label: Mapping[tuple[str, str], list[Named]] = field(default_factory=dict)
 
-    def candidates(self, query: "Query") -> Iterable[_Table]:
+    def candidates(self, query: "Query") -> list[Named]:
         """Tables that may match, in order; the shortest list that has them all."""
         lists = [self.by_label.get(pair, []) for pair in query.labels]
         if EVERYWHERE not in query.namespaces and len(query.namespaces) == 1:
@@ -44,13 +38,13 @@ class TableIndex:
 
 def build_index(tables: Mapping[Ref, gateway_pb2.RouteTable]) -> TableIndex:
     """The index of all route tables."""
-    by_namespace: dict[str, list[_Table]] = {}
-    by_label: dict[tuple[str, str], list[_Table]] = {}
+    by_namespace: dict[str, list[Named]] = {}
+    by_label: dict[tuple[str, str], list[Named]] = {}
     for ref, table in tables.items():
-        entry = _Table(ref, table, dict(table.metadata.labels))
+        entry = (ref, table)
         by_namespace.setdefault(ref.namespace, []).append(entry)
         by_namespace.setdefault(EVERYWHERE, []).append(entry)
-        for pair in entry.labels.items():
+        for pair in table.metadata.labels.items():
             by_label.setdefault(pair, []).append(entry)
     return TableIndex(by_namespace, by_label)
 
@@ -62,13 +56,12 @@ class Query(NamedTuple):
     labels: tuple[tuple[str, str], ...]
     requirements: tuple[Requirement, ...]
 
-    def admits(self, table: _Table) -> bool:
+    def admits(self, ref: Ref, table: gateway_pb2.RouteTable) -> bool:
         """Whether a table is selected."""
-        return (
-            in_namespaces(table.ref.namespace, self.namespaces)
-            and contains(table.labels, self.labels)
-            and admits(self.requirements, table.labels)
-        )
+        if not in_namespaces(ref.namespace, self.namespaces):
+            return False
+        labels = table.metadata.labels
+        return contains(labels, self.labels) and admits(self.requirements, labels)
 
 
 class TableFinder(NamedTuple):
@@ -100,7 +93,9 @@ class TableFinder(NamedTuple):
         query = _read(selector, namespace)
         if isinstance(query, Finding):
             return query
-        found = self.reads.select(ROUTE_TABLE.name, _selection(query, self.memory))
+        tables = self.reads.snapshot.of(ROUTE_TABLE.name)
+        index = self.memory.get(("route tables",), (tables,), lambda: build_index(tables))
+        found = self.reads.matching(ROUTE_TABLE.name, query.admits, index.candidates(query))
         if not found:
             return warning("selector", "no route table matches the given selector")
         return found
@@ -116,17 +111,9 @@ def _read(selector: gateway_pb2.RouteTableSelector, namespace: str) -> Query | F
     return Query(namespaces, tuple(sorted(selector.labels.items())), requirements)
 
 
-def _selection(query: Query, memory: Memo) -> Callable[[Any], Selected]:
-    def select(tables: Any) -> Selected:
-        index = memory.get(("route tables",), (tables,), lambda: build_index(tables))
-        return tuple((entry.ref, entry.table) for entry in index.candidates(query) if query.admits(entry))
-
-    return select
-
-
-def by_weight(tables: Selected) -> list[list[tuple[Ref, gateway_pb2.RouteTable]]]:
+def by_weight(tables: Selected) -> list[list[Named]]:
     """Tables in groups of equal weight, the lightest group first; a table without one weighs 0."""
-    groups: dict[int, list[tuple[Ref, gateway_pb2.RouteTable]]] = {}
+    groups: dict[int, list[Named]] = {}
     for ref, table in tables:
         groups.setdefault(table.weight.value, []).append((ref, table))
     return [groups[weight] for weight in sorted(groups)]

@@ -18,10 +18,10 @@ from gloo_nomad.api.kinds import (
 )
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.gateway.addresses import Bound, find_clashes
-from gloo_nomad.gateway.hosts import convert_services, problems_of
 from gloo_nomad.gateway.listeners import translate_listener
 from gloo_nomad.gateway.names import listener_name
 from gloo_nomad.gateway.scene import Scene, World
+from gloo_nomad.gateway.services import Conversions, problems_of
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.reports import Problem, Problems
 from gloo_nomad.store.memo import Memo
@@ -61,10 +61,9 @@ def translate_gateways(snapshot: ConfigSnapshot, settings: settings_pb2.Settings
 
 
 def _translate(snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo) -> Result:
-    converted = convert_services(snapshot, settings, memo)
-    services = {service.source.ref: service for service in converted}
+    services = memo.get(("services",), (), Conversions).translate(snapshot, settings)
     world = World(snapshot, settings, memo, services)
-    problems = list(problems_of(converted))
+    problems = list(problems_of(services))
     proxies = tuple(
         _translate_proxy(Ref(write_namespace(settings), name), gateways, world, problems)
         for name, gateways in sorted(_by_proxy(_gateways(snapshot, settings)).items())

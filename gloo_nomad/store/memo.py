@@ -65,12 +65,14 @@ class Reads:
         self.selections.append((kind, select, chosen))
         return chosen
 
-    def matching(self, kind: str, matches: Matches) -> Chosen:
+    def matching(self, kind: str, matches: Matches, among: Iterable[tuple[Ref, Any]] | None = None) -> Chosen:
         """The objects of a kind for which ``matches`` is true, sorted by name.
 
         It must be pure and look at nothing but its arguments: after a change only the changed objects are asked.
+        *among* spares asking all of them the first time: sorted objects that have every match among them.
         """
-        chosen = {ref: value for ref, value in self._collection(kind).items() if matches(ref, value)}
+        candidates = self._collection(kind).items() if among is None else among
+        chosen = {ref: value for ref, value in candidates if matches(ref, value)}
         self.matches.append((kind, matches, chosen))
         return tuple(chosen.items())
 
