@@ -1,0 +1,267 @@
+"""TLS contexts, towards clients and towards upstreams. They name secrets and hold none."""
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from envoy.config.core.v3 import base_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
+
+from gloo_nomad.api.gen import settings_pb2, ssl_pb2
+from gloo_nomad.api.kinds import SECRET
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.names import TLS_SOCKET
+from gloo_nomad.envoy.resources import ads
+from gloo_nomad.envoy.secrets import TlsMaterial, translate_files, translate_secret
+from gloo_nomad.messages import typed_config
+from gloo_nomad.options.hooks import Claims
+from gloo_nomad.reports import Finding, Severity, error, is_rejected, warning
+from gloo_nomad.resources import Resource
+from gloo_nomad.store.memo import Memo, Reads
+
+_COMMON: Final = ("secret_ref", "ssl_files", "verify_subject_alt_name", "parameters", "alpn_protocols", "one_way_tls")
+READS: Claims = {
+    "gloo.solo.io.SslConfig": (
+        *_COMMON,
+        "sni_domains",
+        "disable_tls_session_resumption",
+        "transport_socket_connect_timeout",
+        "ocsp_staple_policy",
+    ),
+    "gloo.solo.io.UpstreamSslConfig": (*_COMMON, "sni", "allow_renegotiation"),
+    "gloo.solo.io.SslParameters": (
+        "minimum_protocol_version",
+        "maximum_protocol_version",
+        "cipher_suites",
+        "ecdh_curves",
+    ),
+}
+
+DEFAULT_ALPN: Final = ("h2", "http/1.1")
+NO_ALPN: Final = ("allow_empty",)
+"""What ``alpnProtocols`` says to have none."""
+MAX_SNI_BYTES: Final = 255
+_AUTHENTICATED: Final = ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")
+CIPHER_SUITES: Final = frozenset(
+    {f"ECDHE-{key}-{cipher}" for key in ("ECDSA", "RSA") for cipher in _AUTHENTICATED}
+    | {"ECDHE-RSA-AES128-SHA256", "AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA", "DES-CBC3-SHA"}
+)
+"""Cipher suites up to TLS 1.2 that Envoy's BoringSSL knows (each tried)."""
+FIXED_SUITES: Final = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
+"""Those of TLS 1.3, which BoringSSL always offers and does not let anyone choose."""
+CURVES: Final = frozenset(
+    {"X25519", "X25519MLKEM768", "MLKEM1024", "P-256", "P-384", "P-521", "prime256v1", "secp384r1", "secp521r1"}
+)
+
+NO_MATERIAL: Final = TlsMaterial()
+"""Material that is asked for and not there."""
+
+AnyTls = ssl_pb2.SslConfig | ssl_pb2.UpstreamSslConfig
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSocket:
+    """A transport socket and the secrets that it names; it must not be sent unless it is ``usable``."""
+
+    socket: Any
+    usable: bool
+    secrets: tuple[Resource, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TlsScope:
+    """What TLS is made with."""
+
+    reads: Reads
+    settings: settings_pb2.Settings
+    memo: Memo
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A context while it is being made."""
+
+    common: Any
+    material: TlsMaterial
+    secrets: list[Resource] = field(default_factory=list)
+
+
+def build_downstream_socket(config: ssl_pb2.SslConfig, scope: TlsScope) -> TlsSocket:
+    """Envoy as the server: it needs a certificate, and asks clients for one if there are root certificates."""
+    context = tls_pb2.DownstreamTlsContext()
+    material, findings = _find_material(config, scope)
+    draft = _Draft(context.common_tls_context, material)
+    findings += _apply_common(config, draft, one_way=_is_one_way(config, scope.settings), default=DEFAULT_ALPN)
+    missing = material.certificate is None
+    if missing and not findings:
+        findings.append(error(_place(config), "has no certificate; TLS towards clients needs one"))
+    if draft.common.WhichOneof("validation_context_type") is not None:
+        context.require_client_certificate.value = True
+    if config.disable_tls_session_resumption.value:
+        context.disable_stateless_session_resumption = True
+        context.disable_stateful_session_resumption = True
+    findings += _apply_staple_policy(config, material, context)
+    usable = not missing and not is_rejected(findings)
+    return TlsSocket(_pack(context), usable, tuple(draft.secrets), tuple(findings))
+
+
+def build_upstream_socket(config: ssl_pb2.UpstreamSslConfig, server_name: str, scope: TlsScope) -> TlsSocket:
+    """Envoy as the client: root certificates verify the server, a certificate is shown when asked for."""
+    context = tls_pb2.UpstreamTlsContext(sni=server_name, allow_renegotiation=config.allow_renegotiation.value)
+    material, findings = _find_material(config, scope)
+    draft = _Draft(context.common_tls_context, material)
+    findings += _apply_common(config, draft, one_way=config.one_way_tls.value, default=())
+    if not config.HasField("parameters"):
+        findings += _apply_parameters(scope.settings.upstreamOptions.ssl_parameters, draft.common)
+    if len(server_name.encode()) > MAX_SNI_BYTES:
+        findings.append(error("sni", f"must not be longer than {MAX_SNI_BYTES} bytes"))
+    usable = material is not NO_MATERIAL and not is_rejected(findings)
+    return TlsSocket(_pack(context), usable, tuple(draft.secrets), tuple(findings))
+
+
+def _pack(context: Any) -> Any:
+    return base_pb2.TransportSocket(name=TLS_SOCKET, typed_config=typed_config(context))
+
+
+def _is_one_way(config: ssl_pb2.SslConfig, settings: settings_pb2.Settings) -> bool:
+    if config.HasField("one_way_tls"):
+        return config.one_way_tls.value
+    return settings.gateway.virtual_service_options.one_way_tls.value
+
+
+def _place(config: AnyTls) -> str:
+    return {"secret_ref": "secretRef", "ssl_files": "sslFiles", "sds": "sds"}.get(
+        str(config.WhichOneof("ssl_secrets")), ""
+    )
+
+
+def _find_material(config: AnyTls, scope: TlsScope) -> tuple[TlsMaterial, list[Finding]]:
+    match config.WhichOneof("ssl_secrets"):
+        case "secret_ref":
+            ref = Ref(config.secret_ref.namespace, config.secret_ref.name)
+            secret = scope.reads.get(SECRET.name, ref)
+            if secret is None:
+                return NO_MATERIAL, [_missing(ref, scope.settings)]
+            material = translate_secret(ref, secret, scope.memo)
+            faults = (material.certificate_fault, material.authority_fault)
+            return material, [error("secretRef", f"secret {ref}: {fault}") for fault in dict.fromkeys(faults) if fault]
+        case "ssl_files":
+            material = translate_files(config.ssl_files, scope.memo)
+            fault = material.certificate_fault
+            return material, [error("sslFiles", fault)] if fault else []
+        case "sds":
+            return NO_MATERIAL, [error("sds", "an SDS server of one's own is not supported; use secretRef, sslFiles")]
+    return TlsMaterial(), []
+
+
+def _missing(ref: Ref, settings: settings_pb2.Settings) -> Finding:
+    lenient = settings.gateway.validation.warn_missing_tls_secret.value
+    text = f"SSL secret not found: there is no secret {ref}; TLS that needs it waits until it is there"
+    return Finding(Severity.WARNING if lenient else Severity.ERROR, "secretRef", text)
+
+
+def _apply_common(config: AnyTls, out: _Draft, *, one_way: bool, default: tuple[str, ...]) -> list[Finding]:
+    findings = [*_apply_parameters(config.parameters, out.common), *_apply_alpn(config, default, out.common)]
+    material = out.material
+    if material.certificate is not None:
+        out.common.tls_certificate_sds_secret_configs.add(name=material.certificate.name, sds_config=ads())
+        out.secrets.append(material.certificate)
+    if material.authority is not None and not one_way:
+        _apply_validation(config, material.authority, out.common)
+        out.secrets.append(material.authority)
+    elif config.verify_subject_alt_name and not one_way:
+        findings.append(error("verifySubjectAltName", "needs root certificates (rootCa) to verify with"))
+    return findings
+
+
+def _apply_validation(config: AnyTls, authority: Resource, out: Any) -> None:
+    names = config.verify_subject_alt_name
+    if not names:
+        out.validation_context_sds_secret_config.name = authority.name
+        out.validation_context_sds_secret_config.sds_config.CopyFrom(ads())
+        return
+    combined = out.combined_validation_context
+    combined.validation_context_sds_secret_config.name = authority.name
+    combined.validation_context_sds_secret_config.sds_config.CopyFrom(ads())
+    for name in names:
+        matcher = combined.default_validation_context.match_typed_subject_alt_names.add()
+        matcher.san_type = _name_type(name)
+        matcher.matcher.exact = name
+
+
+def _name_type(name: str) -> Any:
+    """Which kind of subject alternative name a text is."""
+    kinds = common_pb2.SubjectAltNameMatcher
+    if "://" in name:
+        return kinds.URI
+    if "@" in name:
+        return kinds.EMAIL
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return kinds.DNS
+    return kinds.IP_ADDRESS
+
+
+def _apply_alpn(config: AnyTls, default: tuple[str, ...], out: Any) -> Iterator[Finding]:
+    wanted = tuple(config.alpn_protocols) or default
+    if wanted == NO_ALPN:
+        return
+    for index, protocol in enumerate(wanted):
+        if not 1 <= len(protocol.encode()) <= 255:
+            yield error(f"alpnProtocols[{index}]", "must have 1 to 255 bytes")
+        else:
+            out.alpn_protocols.append(protocol)
+
+
+def _apply_parameters(parameters: ssl_pb2.SslParameters, out: Any) -> Iterator[Finding]:
+    if not parameters.ListFields():
+        return
+    versions = ssl_pb2.SslParameters.ProtocolVersion.values()
+    least, most = parameters.minimum_protocol_version, parameters.maximum_protocol_version
+    if least not in versions or most not in versions:
+        yield error("parameters", "names a protocol version that does not exist")
+        return
+    if most and least > most:
+        yield error("parameters", "minimumProtocolVersion is above maximumProtocolVersion")
+    out.tls_params.tls_minimum_protocol_version = least
+    out.tls_params.tls_maximum_protocol_version = most
+    yield from _apply_suites(parameters, out.tls_params)
+    for index, curve in enumerate(parameters.ecdh_curves):
+        if curve in CURVES:
+            out.tls_params.ecdh_curves.append(curve)
+        else:
+            yield error(f"parameters.ecdhCurves[{index}]", f"{curve[:80]!r} is not known; use {_listed(CURVES)}")
+
+
+def _apply_suites(parameters: ssl_pb2.SslParameters, out: Any) -> Iterator[Finding]:
+    for index, suite in enumerate(parameters.cipher_suites):
+        path = f"parameters.cipherSuites[{index}]"
+        alternatives = suite[1:-1].split("|") if suite.startswith("[") and suite.endswith("]") else [suite]
+        if suite in FIXED_SUITES:
+            yield warning(path, f"{suite} belongs to TLS 1.3, whose suites are always offered and cannot be chosen")
+        elif all(alternative in CIPHER_SUITES for alternative in alternatives):
+            out.cipher_suites.append(suite)
+        else:
+            yield error(path, f"{suite[:80]!r} is not known to Envoy; use {_listed(CIPHER_SUITES)}")
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _apply_staple_policy(config: ssl_pb2.SslConfig, material: TlsMaterial, out: Any) -> Iterator[Finding]:
+    policies = tls_pb2.DownstreamTlsContext
+    match config.ocsp_staple_policy:
+        case ssl_pb2.SslConfig.STRICT_STAPLING:
+            out.ocsp_staple_policy = policies.STRICT_STAPLING
+        case ssl_pb2.SslConfig.MUST_STAPLE:
+            out.ocsp_staple_policy = policies.MUST_STAPLE
+            if not material.stapled:
+                yield error("ocspStaplePolicy", "MUST_STAPLE needs an ocspStaple beside the certificate")
+        case ssl_pb2.SslConfig.LENIENT_STAPLING:
+            pass
+        case _:
+            yield error("ocspStaplePolicy", f"{config.ocsp_staple_policy} is none of the policies")
