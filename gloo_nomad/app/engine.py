@@ -47,6 +47,8 @@ class Engine:
     """One copy of the whole configuration, translated. All methods belong to the event loop."""
 
     base: RuntimeSettings
+    translates: bool = True
+    """False for a role that only needs the objects."""
     outputs: Outputs = field(default_factory=Outputs)
     store: Store = field(default_factory=Store)
     pipeline: Pipeline = field(default_factory=Pipeline)
@@ -106,7 +108,7 @@ class Engine:
             for change in batch:
                 pending = self.store.apply(change) or pending
             pending = self._refresh_settings() or pending or self.translation is None
-            if pending and self.sources_listed.is_set():
+            if pending and self.translates and self.sources_listed.is_set():
                 await self._translate()
                 pending = False
             self.wake()

@@ -1,0 +1,103 @@
+"""The gloo role: xDS for Envoys, statuses for people, pages for operators."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from gloo_nomad.admin.metrics import Metrics
+from gloo_nomad.admin.server import build_app
+from gloo_nomad.admin.view import AdminView, Client, SourceState
+from gloo_nomad.app.engine import Engine
+from gloo_nomad.app.nacks import Nacks
+from gloo_nomad.app.sources import Sources
+from gloo_nomad.app.statuses import run_statuses
+from gloo_nomad.clients.consul import ConsulClient
+from gloo_nomad.serving import serve
+from gloo_nomad.store.leader import Leader
+from gloo_nomad.store.status_writer import StatusWriter
+from gloo_nomad.xds import server as xds_server
+from gloo_nomad.xds.cache import XdsCache
+from gloo_nomad.xds.metrics import XdsMetrics
+
+log = structlog.get_logger(__name__)
+
+
+async def serve_xds(engine: Engine, cache: XdsCache, metrics: Metrics) -> None:
+    """Serves Envoys until cancelled."""
+    host, port = engine.base.xds_bind
+    nacks = Nacks(engine)
+    server = await xds_server.serve(
+        cache,
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        metrics=XdsMetrics(metrics.registry),
+        on_nack=nacks.rejected,
+        on_recovery=nacks.recovered,
+    )
+    log.info("xds", address=server.address)
+    try:
+        await server.wait()
+    finally:
+        await asyncio.shield(server.stop())
+
+
+def leader_for(client: ConsulClient, engine: Engine, role: str) -> Leader:
+    """The candidate for the lock of a role."""
+    settings = engine.base
+    name = f"{role} {socket.gethostname()} {os.getpid()}"
+    return Leader(client, f"{settings.root_key}/gloo-nomad/leader/{settings.write_namespace}/{role}", name)
+
+
+async def write_statuses(engine: Engine, client: ConsulClient) -> None:
+    """Takes part in the election, and writes statuses while elected."""
+    leader = leader_for(client, engine, "gloo")
+    truncate = engine.base.environ.get("DISABLE_TRUNCATE_STATUS", "").lower() not in {"true", "1"}
+    writer = StatusWriter(client, engine.base.root_key, engine.base.reporter, truncate)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(leader.run(), name="leader gloo")
+        tasks.create_task(run_statuses(engine, writer, leader), name="statuses")
+
+
+def admin_view(engine: Engine, sources: Sources, cache: XdsCache | None) -> AdminView:
+    """What the admin pages show of this process."""
+    return AdminView(
+        sources=lambda: _source_states(sources),
+        published=engine.published.is_set if cache is not None else engine.sources_listed.is_set,
+        snapshot=lambda: engine.store.snapshot,
+        settings=lambda: engine.settings.message,
+        proxies=lambda: engine.translation.proxies if engine.translation else (),
+        xds=lambda: cache.snapshots() if cache is not None else {},
+        problems=engine.problems,
+        clients=lambda: _clients(cache) if cache is not None else (),
+    )
+
+
+async def serve_admin(engine: Engine, view: AdminView, metrics: Metrics) -> None:
+    """Serves the admin pages until cancelled."""
+    host, port = engine.base.admin_bind
+    await serve(build_app(view, metrics), host, port, "the admin server")
+
+
+def _source_states(sources: Sources) -> Sequence[SourceState]:
+    return tuple(SourceState(state.name, state.listed, state.last_error, state.since) for state in sources.states)
+
+
+def _clients(cache: XdsCache) -> tuple[Client, ...]:
+    return tuple(_describe(client) for client in cache.clients())
+
+
+def _describe(client: Any) -> Client:
+    rejections = client.rejections
+    return Client(
+        node_id=client.node.node_id,
+        role=client.node.role,
+        address=client.peer,
+        protocol=client.protocol,
+        connected_at=client.connected_since,
+        types=tuple(state.type_url for state in client.types),
+        nacks=len(rejections),
+        last_nack="; ".join(f"{name}: {nack.message}" for _, name, nack in rejections[:3]),
+    )
