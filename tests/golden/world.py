@@ -1,0 +1,107 @@
+"""Objects through the whole pipeline: what Envoy is served, as documents, and what is reported."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.protobuf import json_format, symbol_database
+
+from gloo_nomad import messages
+from gloo_nomad.api import codec
+from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.kinds import KINDS, SETTINGS
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.endpoints import translate_endpoints
+from gloo_nomad.pipeline import Pipeline
+from gloo_nomad.reports import Problem
+from gloo_nomad.resources import ENDPOINTS, PUSH_ORDER, XdsSnapshot
+from gloo_nomad.store.change import Change, Entry
+from gloo_nomad.store.memo import Memo
+from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances
+from gloo_nomad.store.store import Store
+
+ROLE: Final = "gloo-system~gateway-proxy"
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What becomes of objects."""
+
+    snapshots: Mapping[str, XdsSnapshot]
+    """By role, endpoints included."""
+    problems: tuple[dict[str, str], ...]
+
+    def resources(self) -> dict[str, dict[str, Any]]:
+        """Every resource as a document, by role and ``<type> <name>``, in the order in which Envoy is sent them."""
+        return {
+            role: {
+                f"{type_url.rpartition('.')[2]} {name}": to_document(type_url, resource.body)
+                for type_url in PUSH_ORDER
+                for name, resource in sorted(snapshot.of(type_url).items())
+            }
+            for role, snapshot in sorted(self.snapshots.items())
+        }
+
+
+def run_pipeline(documents: Iterable[Document], settings: Document | None = None) -> Outcome:
+    """Stores the objects one after the other, and translates them at once."""
+    store = Store()
+    for number, document in enumerate(documents, 1):
+        store.apply(_to_change(document, number))
+    parsed = json_format.ParseDict(dict(settings or {}), settings_pb2.Settings())
+    pipeline = Pipeline()
+    translation = pipeline.translate(store.snapshot, parsed)
+    endpoints = translate_endpoints(translation.clusters, store.snapshot, Memo())
+    snapshots = {role: snapshot.with_type(ENDPOINTS, endpoints) for role, snapshot in translation.xds.items()}
+    problems = (*store.problems(), *translation.problems)
+    return Outcome(snapshots, tuple(_to_entry(problem) for problem in sorted(set(problems), key=_problem_key)))
+
+
+def _problem_key(problem: Problem) -> tuple[Any, ...]:
+    return problem.ref, problem.path, -problem.severity, problem.message
+
+
+def _to_entry(problem: Problem) -> dict[str, str]:
+    return {
+        "severity": problem.severity.name.lower(),
+        "object": str(problem.ref),
+        "path": problem.path,
+        "message": problem.message,
+    }
+
+
+def _to_change(document: Document, created: int) -> Change:
+    """The change that a source would send for an object, for raw ``text`` under a ``key``, or for a service."""
+    if document["kind"] == CONSUL_SERVICE:
+        found = tuple(_to_instance(instance, number) for number, instance in enumerate(document["instances"]))
+        ref = Ref(document.get("datacenter", ""), document["name"])
+        return Change("services", CONSUL_SERVICE, {ref: Entry(ServiceInstances(found), created=created)})
+    kind = KINDS[document["kind"]]
+    if "text" in document:
+        ref, text = Ref(*document["key"].split("/")), document["text"].encode()
+    else:
+        ref = Ref(document["metadata"]["namespace"], document["metadata"]["name"])
+        text = codec.to_json({key: value for key, value in document.items() if key != "kind"}).encode()
+    decoded = codec.decode(kind, text, ref)
+    entry = Entry(decoded.message, decoded.rejection, decoded.status, created, created)
+    return Change("golden", kind.name, {ref: entry})
+
+
+def _to_instance(instance: Document, number: int) -> Instance:
+    return Instance(instance["address"], instance["port"], f"i{number}", tuple(instance.get("tags", ())))
+
+
+def to_document(type_url: str, body: bytes) -> dict[str, Any]:
+    """An Envoy resource as a document, with Envoy's own field names."""
+    message = symbol_database.Default().GetSymbol(type_url.removeprefix(messages.TYPE_URL_PREFIX))()
+    message.ParseFromString(body)
+    document: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return document
+
+
+def parse_objects(documents: Iterable[Document]) -> Iterator[Any]:
+    """The messages of all objects that can be read."""
+    for number, document in enumerate(documents):
+        if document["kind"] != SETTINGS.name:
+            yield from (entry.value for entry in _to_change(document, number).puts.values() if entry.value is not None)
