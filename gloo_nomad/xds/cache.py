@@ -1,0 +1,59 @@
+"""Role -> what its Envoys are served. The pipeline publishes, streams watch."""
+
+from collections.abc import Mapping
+
+from gloo_nomad.resources import Resources, XdsSnapshot
+from gloo_nomad.xds.clients import Client, ClientRegistry
+from gloo_nomad.xds.misconfigured import MISCONFIGURED_ROLE, build_misconfigured_snapshot
+from gloo_nomad.xds.view import RoleView
+
+
+class XdsCache:
+    """Everything that is served, by role; used in the event loop only.
+
+    A publication costs a look at each name of the types whose mapping is a new object, and wakes only the streams of
+    the roles in which something differs.
+    """
+
+    def __init__(self, *, ipv4_only: bool = False) -> None:
+        self._views: dict[str, RoleView] = {}
+        self._misconfigured = RoleView(MISCONFIGURED_ROLE)
+        self._misconfigured.publish(build_misconfigured_snapshot(ipv4_only=ipv4_only))
+        self.registry = ClientRegistry()
+
+    def publish(self, snapshots: Mapping[str, XdsSnapshot]) -> None:
+        """Serves the newest snapshots; a role that is not among them stays as it is (see ``remove``)."""
+        for role, snapshot in snapshots.items():
+            self._view(role).publish(snapshot)
+
+    def publish_type(self, role: str, type_url: str, resources: Resources) -> None:
+        """Replaces the resources of one type of one role: the quick way for endpoints."""
+        self._view(role).publish_type(type_url, resources)
+
+    def remove(self, role: str) -> None:
+        """Takes everything away from a role's Envoys: its proxy is gone."""
+        if role in self._views:
+            self._views[role].publish(XdsSnapshot())
+
+    def view(self, role: str) -> RoleView:
+        """What a node with this role is served; a node without one is told so by the ``misconfigured-node``."""
+        return self._view(role) if role else self._misconfigured
+
+    def release(self, view: RoleView) -> None:
+        """Forgets a role that nobody published and nobody waits for any longer."""
+        if view.is_unused and self._views.get(view.role) is view:
+            del self._views[view.role]
+
+    def _view(self, role: str) -> RoleView:
+        view = self._views.get(role)
+        if view is None:
+            view = self._views[role] = RoleView(role)
+        return view
+
+    def snapshots(self) -> dict[str, XdsSnapshot]:
+        """What is served now, by role."""
+        return {role: view.snapshot for role, view in sorted(self._views.items()) if view.published}
+
+    def clients(self) -> tuple[Client, ...]:
+        """The connected streams, oldest first."""
+        return tuple(self.registry)

@@ -1,0 +1,267 @@
+"""One discovery stream: a task that reads requests and one that writes responses."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from grpc import aio
+
+from gloo_nomad.xds.cache import XdsCache
+from gloo_nomad.xds.clients import Client, Node
+from gloo_nomad.xds.ledger import Answer, Nack
+from gloo_nomad.xds.metrics import XdsMetrics, short_type
+from gloo_nomad.xds.session import Lane, ProtocolViolationError, Session
+from gloo_nomad.xds.view import RoleView
+
+FIRST_REQUEST_SECONDS: Final = 30.0
+"""How long a stream may stay without saying who it is."""
+
+LONGEST_ROLE: Final = 512
+_LOG: Final = structlog.get_logger(__name__)
+
+NackCallback = Callable[[str, str, str, tuple[str, ...], str], None]
+"""Called with role, node id, type URL, resource names and the client's words."""
+
+RecoveryCallback = Callable[[str, str, str, tuple[str, ...]], None]
+"""Called with role, node id, type URL and the resource names that were rejected before and are accepted now."""
+
+
+def ignore_nack(role: str, node_id: str, type_url: str, names: tuple[str, ...], message: str) -> None:
+    """Leaves a rejection to the log."""
+
+
+def ignore_recovery(role: str, node_id: str, type_url: str, names: tuple[str, ...]) -> None:
+    """Leaves a recovery to the log."""
+
+
+class StreamServices:
+    """What all streams of a server share."""
+
+    def __init__(
+        self,
+        cache: XdsCache,
+        metrics: XdsMetrics,
+        on_nack: NackCallback = ignore_nack,
+        on_recovery: RecoveryCallback = ignore_recovery,
+    ) -> None:
+        self.cache = cache
+        self.metrics = metrics
+        self.on_nack = on_nack
+        self.on_recovery = on_recovery
+        self.stopping = False
+        self._open: set[Stream] = set()
+
+    @contextmanager
+    def opened(self, stream: "Stream") -> Iterator[None]:
+        """Counts a stream as open while it is served."""
+        self._open.add(stream)
+        try:
+            yield
+        finally:
+            self._open.discard(stream)
+
+    def stop(self) -> None:
+        """Ends every stream as soon as it has sent what is under way."""
+        self.stopping = True
+        for stream in tuple(self._open):
+            stream.wake()
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """One of the two protocols: how a request is read and what decides on the responses."""
+
+    name: str
+    request: Any
+    make_session: Callable[[RoleView], Session[Any]]
+
+
+class StreamEndedError(Exception):
+    """Ends the stream with a status that the client sees."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+
+
+def parse_node(node: Any) -> Node:
+    """Who a client is, from the node of its first request; texts are cut to a sensible length."""
+    role = node.metadata.fields["role"].string_value if "role" in node.metadata.fields else ""
+    version = node.user_agent_build_version.version
+    numbers = f"{version.major_number}.{version.minor_number}.{version.patch}" if version.ByteSize() else ""
+    software = numbers or node.user_agent_version
+    return Node(*(text[:LONGEST_ROLE] for text in (node.id, node.cluster, role, software)))
+
+
+def parse_request(message: Any, payload: bytes, only_type: str) -> Any:
+    """A request of the given message class; on a stream for one type, its type URL may be left out.
+
+    Raises StreamEndedError if it is not one, or is for another type.
+    """
+    try:
+        request = message.FromString(payload)
+    except DecodeError:
+        raise StreamEndedError(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a discovery request") from None
+    if only_type and request.type_url not in {"", only_type}:
+        raise StreamEndedError(grpc.StatusCode.INVALID_ARGUMENT, f"this stream serves {only_type} only")
+    request.type_url = only_type or request.type_url
+    return request
+
+
+class Stream:
+    """One open stream."""
+
+    def __init__(self, services: StreamServices, protocol: Protocol, context: Any, only_type: str) -> None:
+        self._services = services
+        self._protocol = protocol
+        self._context = context
+        self._only_type = only_type
+        self._awake = asyncio.Event()
+        self._opened = time.monotonic()
+        self._connected_since = time.time()
+        self._number = 0
+        self._node = Node("", "", "", "")
+        self._session: Session[Lane] | None = None
+
+    async def run(self) -> None:
+        """Serves the stream until the client leaves, breaks the protocol, or the server stops."""
+        ended: StreamEndedError | None = None
+        try:
+            await self._serve()
+        except* StreamEndedError as group:
+            ended = next(error for error in _leaves(group) if isinstance(error, StreamEndedError))
+        if ended is not None:
+            _LOG.info("xds stream ended", node=self._node.node_id, role=self._node.role, reason=ended.details)
+            await self._context.abort(ended.code, ended.details)
+
+    async def _serve(self) -> None:
+        first = await self._first_request()
+        if first is None:
+            return
+        self._node = parse_node(first.node)
+        cache, gauge = self._services.cache, self._services.metrics.streams.labels(self._protocol.name)
+        view = cache.view(self._node.role)
+        session = self._session = self._protocol.make_session(view)
+        self._number = cache.registry.add(self)
+        view.attach(self)
+        gauge.inc()
+        _LOG.info("xds stream opened", node=self._node.node_id, role=view.role, protocol=self._protocol.name)
+        try:
+            with self._services.opened(self):
+                await self._exchange(session, view, first)
+        finally:
+            gauge.dec()
+            view.detach(self)
+            cache.registry.remove(self._number)
+            cache.release(view)
+
+    async def _exchange(self, session: Session[Lane], view: RoleView, first: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            writer = group.create_task(self._write(session, view), name=f"xds-writer-{self._number}")
+            self._receive(session, first)
+            while (request := await self._read()) is not None:
+                self._receive(session, request)
+            writer.cancel()
+
+    async def _first_request(self) -> Any:
+        try:
+            async with asyncio.timeout(FIRST_REQUEST_SECONDS):
+                return await self._read()
+        except TimeoutError:
+            raise StreamEndedError(grpc.StatusCode.DEADLINE_EXCEEDED, "no discovery request came") from None
+
+    async def _read(self) -> Any:
+        """The next request; None when the client has closed its side."""
+        payload = await self._context.read()
+        if payload is aio.EOF:  # type: ignore[attr-defined]
+            return None
+        return parse_request(self._protocol.request, payload, self._only_type)
+
+    def _receive(self, session: Session[Lane], request: Any) -> None:
+        try:
+            answer = session.receive(request, time.monotonic())
+        except ProtocolViolationError as error:
+            raise StreamEndedError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+        if answer is not None:
+            self._report(answer)
+        self._awake.set()
+
+    def _report(self, answer: Answer) -> None:
+        metrics, label = self._services.metrics, short_type(answer.type_url)
+        if answer.nack is not None:
+            metrics.nacks.labels(label).inc()
+            self._report_nack(answer.type_url, answer.nack)
+            return
+        metrics.acks.labels(label).inc()
+        if answer.recovered:
+            node = self._node
+            _LOG.info("xds resources accepted again", node=node.node_id, role=node.role, names=answer.recovered)
+            self._services.on_recovery(node.role, node.node_id, answer.type_url, answer.recovered)
+
+    def _report_nack(self, type_url: str, nack: Nack) -> None:
+        node = self._node
+        _LOG.warning(
+            "xds resources rejected",
+            node=node.node_id,
+            role=node.role,
+            type=short_type(type_url),
+            names=nack.names[:20],
+            message=nack.message,
+        )
+        self._services.on_nack(node.role, node.node_id, type_url, nack.names, nack.message)
+
+    async def _write(self, session: Session[Lane], view: RoleView) -> None:
+        while True:
+            self._awake.clear()
+            await self._write_all(session, view)
+            if self._services.stopping:
+                raise StreamEndedError(grpc.StatusCode.UNAVAILABLE, "this server is stopping, connect to another one")
+            await self._sleep(session)
+
+    async def _write_all(self, session: Session[Lane], view: RoleView) -> None:
+        metrics, protocol = self._services.metrics, self._protocol.name
+        while (outgoing := session.next_response(time.monotonic())) is not None:
+            frame = view.encoder.encode(outgoing)
+            label = short_type(outgoing.type_url)
+            metrics.responses.labels(protocol, label).inc()
+            metrics.response_bytes.labels(label).inc(len(frame.payload))
+            metrics.resources.labels(label).inc(len(outgoing.wires))
+            await self._context.write(frame.payload)
+
+    async def _sleep(self, session: Session[Lane]) -> None:
+        """Waits for a change, a request, the server's end or the session's own deadline."""
+        now = time.monotonic()
+        deadline = session.wake_at(now)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if deadline is None else deadline - now):
+                await self._awake.wait()
+
+    def resources_changed(self, type_url: str, names: Collection[str]) -> None:
+        """Tells the session what a publication changed."""
+        if self._session is not None:
+            self._session.resources_changed(type_url, names)
+
+    def wake(self) -> None:
+        """Lets the writer look for something to send."""
+        self._awake.set()
+
+    def describe(self) -> Client:
+        """The stream as a record."""
+        types = self._session.states() if self._session is not None else ()
+        peer = str(self._context.peer())
+        return Client(self._number, self._node, peer, self._protocol.name, self._connected_since, types)
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
