@@ -6,7 +6,7 @@ empty list, so what was known stays in service.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
@@ -40,12 +40,14 @@ class SourceState:
     since: float = field(default_factory=time.time)
     changes: int = 0
     """How many changes were sent."""
+    _listed: bool = False
     _logged: dict[str, float] = field(default_factory=dict)
 
     @property
     def listed(self) -> bool:
-        """Whether everything was read once."""
-        return not self.parts
+        """Whether everything was read once; it stays so when more is to be read later."""
+        self._listed = self._listed or not self.parts
+        return self._listed
 
     @property
     def last_error(self) -> str:
@@ -129,9 +131,15 @@ async def merge(parts: Mapping[str, AsyncGenerator[T, None]]) -> AsyncGenerator[
             if item.failure is not None:
                 raise item.failure
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
+
+
+async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Ends tasks and waits until they have ended, whatever they raise."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
