@@ -261,6 +261,7 @@ def _represent_text(dumper: Any, value: str) -> Any:
 
 
 _Dumper.add_representer(str, _represent_text)
+_Dumper.add_multi_representer(dict, yaml.CSafeDumper.represent_dict)
 
 
 def dump_yaml(document: Mapping[str, Any]) -> str:

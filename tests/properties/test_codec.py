@@ -66,7 +66,8 @@ def fill(out: Any, draw: st.DrawFn, depth: int) -> None:
     if well_known(out, draw):
         return
     fields = [field for field in out.DESCRIPTOR.fields if depth > 0 or field.message_type is None]
-    for field in draw(st.lists(st.sampled_from(fields), max_size=4, unique=True)) if fields else ():
+    least = min(len(fields), 2 if depth >= 3 else 0)
+    for field in draw(st.lists(st.sampled_from(fields), min_size=least, max_size=5, unique=True)) if fields else ():
         entry = field.message_type if field.message_type and field.message_type.GetOptions().map_entry else None
         target = getattr(out, field.name)
         if entry is not None:
