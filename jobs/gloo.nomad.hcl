@@ -294,13 +294,13 @@ locals {
 
   bootstrap = <<-EOT
     node:
-      id: {{ env "NOMAD_ALLOC_ID" }}
+      id: "{{ env "NOMAD_ALLOC_ID" }}"
       cluster: gateway
       metadata:
         role: ${var.namespace}~gateway-proxy
       locality:
-        region: {{ env "NOMAD_REGION" }}
-        zone: {{ env "NOMAD_DC" }}
+        region: "{{ env "NOMAD_REGION" }}"
+        zone: "{{ env "NOMAD_DC" }}"
     admin:
       address: {socket_address: {address: 127.0.0.1, port_value: ${var.envoy_admin_port}}}
     dynamic_resources:
