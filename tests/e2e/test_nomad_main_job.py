@@ -1,6 +1,5 @@
 """The main job as on a cluster: Nomad runs it, Consul KV holds its objects, OpenBao its certificates."""
 
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from gloo_nomad.demo import seed
 from gloo_nomad.demo.certificates import Authority, KeyPair
 from gloo_nomad.demo.cluster import JOBS, Cluster, echo_variables, run_main_job
 from gloo_nomad.demo.consul import ConsulAgent
-from gloo_nomad.demo.fetch import fetch
+from gloo_nomad.demo.fetch import Connection, fetch
 from gloo_nomad.demo.nomad import NomadAgent
 from gloo_nomad.demo.openbao import OpenBao
 from gloo_nomad.demo.ports import free_port
@@ -133,6 +132,13 @@ def _daemons(nomad: NomadAgent) -> frozenset[int]:
     return frozenset(found)
 
 
+def _stop_allocation(nomad: NomadAgent, group: str) -> None:
+    """Stops the main job's running allocation of a group; Nomad starts another."""
+    for allocation in nomad.request("GET", "job/gloo/allocations"):
+        if allocation["TaskGroup"] == group and allocation["ClientStatus"] == "running":
+            nomad.request("POST", f"allocation/{allocation['ID']}/stop")
+
+
 class TestMainJob(CoreScenarios):
     """The scenarios from Consul KV, and what only a cluster can show."""
 
@@ -216,13 +222,7 @@ class TestMainJob(CoreScenarios):
     def test_envoy_serves_while_gloo_restarts(self, scene: Scene, cluster: Cluster) -> None:
         """A killed gloo loses no request; the new one takes over at another port, and Envoy follows it."""
         before = scene.daemon_pids()
-        allocations = cluster.nomad.request("GET", "job/gloo/allocations")
-        gloo = next(entry for entry in allocations if entry["TaskGroup"] == "gloo")
-        restart = subprocess.Popen(
-            [str(cluster.nomad.binary), "alloc", "stop", "-detach", gloo["ID"]],
-            env=cluster.nomad.environment,
-            stdout=subprocess.DEVNULL,
-        )
+        _stop_allocation(cluster.nomad, "gloo")
         statuses: set[int] = set()
 
         def is_replaced() -> bool:
@@ -230,10 +230,27 @@ class TestMainJob(CoreScenarios):
             return len(before & scene.daemon_pids()) < len(before) and cluster.consul.passing("gloo-xds") != []
 
         wait_until(is_replaced, "the new gloo", START_SECONDS)
-        restart.wait(30)
 
         assert statuses == {200}
         host = scene.put_host("e2e-after", direct("after"))
         wait_until(lambda: scene.get("/", host).status == 200, "a change after the restart", 60.0)
         scene.delete_host("e2e-after")
         scene.wait_for(host, "/", 404)
+
+    def test_a_stopping_envoy_drains(self, scene: Scene, cluster: Cluster) -> None:
+        """A stopped Envoy leaves Consul first, answers what still comes, asks its clients to go, and is replaced."""
+        answers = []
+        with Connection(scene.http_port, host="localhost") as kept:
+            assert kept.request("/echo/x").status == 200
+            _stop_allocation(cluster.nomad, "gateway-proxy")
+            wait_until(lambda: cluster.consul.passing("gateway-proxy") == [], "its leave", FOLLOW_SECONDS)
+
+            def is_asked_to_go() -> bool:
+                answers.append(kept.request("/echo/x"))
+                return answers[-1].headers.get("connection") == "close"
+
+            wait_until(is_asked_to_go, "the request to go elsewhere", 20.0)
+
+        assert {answer.status for answer in answers} == {200}
+        wait_until(lambda: cluster.consul.passing("gateway-proxy") != [], "the next Envoy", START_SECONDS)
+        wait_until(lambda: scene.get("/echo/x").status == 200, "its first answer", 60.0)
