@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any, Final
@@ -39,16 +39,19 @@ def collect(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
     owners: dict[tuple[str, str], str] = {}
     claims: dict[str, set[str]] = {}
     for module in found:
-        fields: Claims = getattr(module, "FIELDS", {})
-        for message, names in fields.items():
-            for name in names:
-                other = owners.setdefault((message, name), module.__name__)
-                if other != module.__name__:
-                    raise ClaimedTwiceError(f"{message}.{name} is claimed by {other} and by {module.__name__}")
-        for table in (fields, getattr(module, "READS", {})):
-            for message, names in table.items():
-                claims.setdefault(message, set()).update(names)
+        for message, name in _claimed(module, "FIELDS"):
+            other = owners.setdefault((message, name), module.__name__)
+            if other != module.__name__:
+                raise ClaimedTwiceError(f"{message}.{name} is claimed by {other} and by {module.__name__}")
+        for message, name in (*_claimed(module, "FIELDS"), *_claimed(module, "READS")):
+            claims.setdefault(message, set()).add(name)
     return {message: frozenset(names) for message, names in claims.items()}
+
+
+def _claimed(module: ModuleType, table: str) -> Iterator[tuple[str, str]]:
+    claims: Claims = getattr(module, table, {})
+    for message, names in claims.items():
+        yield from ((message, name) for name in names)
 
 
 __all__ = ["EVERY", "ClaimedTwiceError", "collect", "hooks", "modules"]
