@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -142,6 +142,17 @@ class DeltaClient(StreamClient[Any]):
     async def unsubscribe(self, type_url: str, *names: str) -> None:
         """Gives names up."""
         await self.send(discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_unsubscribe=names))
+
+    async def send_names(self, response: Any, subscribe: Iterable[str] = (), unsubscribe: Iterable[str] = ()) -> None:
+        """Answers a response and changes the subscription in the same request."""
+        await self.send(
+            discovery_pb2.DeltaDiscoveryRequest(
+                type_url=response.type_url,
+                response_nonce=response.nonce,
+                resource_names_subscribe=subscribe,
+                resource_names_unsubscribe=unsubscribe,
+            )
+        )
 
     async def ack(self, response: Any) -> None:
         """Accepts a response and keeps what it brought."""
