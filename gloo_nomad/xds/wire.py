@@ -92,6 +92,9 @@ class Encoder:
             self._frames[outgoing] = frame
         return frame
 
+    def __len__(self) -> int:
+        return len(self._frames)
+
 
 def build_delta_bytes(outgoing: Outgoing) -> bytes:
     """A DeltaDiscoveryResponse."""
