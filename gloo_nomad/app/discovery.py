@@ -1,6 +1,8 @@
 """The discovery role: what Consul knows becomes Upstream objects in Consul KV."""
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import structlog
@@ -13,6 +15,7 @@ from gloo_nomad.clients.consul_cas import Write, txn_cas
 from gloo_nomad.clients.http import WorldError
 from gloo_nomad.discovery.upstreams import FoundService, Plan, plan_upstreams
 from gloo_nomad.settings import RuntimeSettings
+from gloo_nomad.sources.consul_catalog import ConsulCatalog, Names
 from gloo_nomad.store.leader import Leader
 
 log = structlog.get_logger(__name__)
@@ -88,3 +91,58 @@ class Discovery:
             await self.client.kv_delete(UPSTREAM.key(root, ref), cas=version)
         written = sum(1 for outcome in outcomes.values() if outcome.index)
         log.info("upstreams_written", written=written, deleted=len(plan.deletes))
+
+
+async def watch_catalog(discovery: Discovery) -> None:
+    """Follows Consul's catalog while discovery is enabled, and forgets it when it is not; for ever."""
+    rounds = discovery.engine.listener()
+    while True:
+        scope = _scope(discovery.engine.settings)
+        watching = None
+        if scope is not None:
+            watching = asyncio.create_task(_follow(discovery, scope), name="catalog names")
+        try:
+            while _scope(discovery.engine.settings) == scope:
+                await _either(rounds, watching)
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+        discovery.take(None)
+
+
+async def _either(rounds: asyncio.Event, watching: asyncio.Task[None] | None) -> None:
+    """Until the next round; a defect that ends the watching ends this too."""
+    wait = asyncio.create_task(rounds.wait())
+    try:
+        await asyncio.wait({wait, *((watching,) if watching else ())}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        wait.cancel()
+    if watching is not None and watching.done():
+        watching.result()
+    rounds.clear()
+
+
+def _scope(settings: RuntimeSettings) -> tuple[str, ...] | None:
+    """The datacenters to look at (none given: all of them); None while discovery is off."""
+    if not is_enabled(settings):
+        return None
+    return tuple(sorted(set(settings.message.consul.service_discovery.data_centers)))
+
+
+async def _follow(discovery: Discovery, datacenters: tuple[str, ...]) -> None:
+    catalog = ConsulCatalog(discovery.client, datacenters)
+    async with aclosing(catalog.watch_names()) as answers:
+        async for by_datacenter in answers:
+            discovery.take(merge_datacenters(by_datacenter))
+
+
+def merge_datacenters(by_datacenter: Mapping[str, Names]) -> dict[str, FoundService]:
+    """Each service once, with its tags and datacenters united."""
+    tags: dict[str, set[str]] = {}
+    where: dict[str, set[str]] = {}
+    for datacenter, names in by_datacenter.items():
+        for name, found in names.items():
+            tags.setdefault(name, set()).update(found)
+            where.setdefault(name, set()).add(datacenter)
+    return {name: FoundService(name, frozenset(tags[name]), frozenset(where[name])) for name in sorted(tags)}

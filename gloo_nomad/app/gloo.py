@@ -82,7 +82,12 @@ async def serve_admin(engine: Engine, view: AdminView, metrics: Metrics) -> None
 
 
 def _source_states(sources: Sources) -> Sequence[SourceState]:
-    return tuple(SourceState(state.name, state.listed, state.last_error, state.since) for state in sources.states)
+    """A service that a new route wants does not make a process that was ready unready."""
+    ready = sources.engine.published.is_set()
+    return tuple(
+        SourceState(state.name, state.listed or ready, state.last_error, state.since)
+        for state in (*sources.states, *sources.service_states)
+    )
 
 
 def _clients(cache: XdsCache) -> tuple[Client, ...]:

@@ -41,6 +41,8 @@ class Sources:
     with_secrets: bool = True
     with_services: bool = True
     states: list[SourceState] = field(default_factory=list)
+    service_states: list[SourceState] = field(default_factory=list)
+    """Services are watched once routes want them: they list later, and do not hold the first translation."""
     _services: ConsulServicesSource | None = None
     _wanted: frozenset[tuple[str, str]] = frozenset()
 
@@ -93,12 +95,13 @@ class Sources:
             return
         source = ConsulServicesSource(self.consul)
         self._services = source
-        self.states.append(source.state)
+        self.service_states[:] = [source.state]
         source.want(self._wanted)
         try:
             await self._pump(source, self.engine.services)
         finally:
             self._services = None
+            self.service_states.clear()
 
     async def _pump(self, source: Source, queue: asyncio.Queue[Change]) -> None:
         async with aclosing(source.watch_changes()) as changes:  # type: ignore[type-var]  # async generators in practice
@@ -107,7 +110,7 @@ class Sources:
                 self._note_listed()
 
     def _note_listed(self) -> None:
-        """Opens the gate once every source has listed; a service source has nothing to list before routes want it."""
+        """Opens the gate once every source has listed."""
         if not self.engine.sources_listed.is_set() and all(state.listed for state in self.states):
             self.engine.sources_listed.set()
 

@@ -1,0 +1,155 @@
+"""One measurement: a real Consul with N virtual services, one gloo-nomad, one raw delta client."""
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from gloo_nomad.demo.consul import ConsulAgent, start_consul
+from gloo_nomad.demo.ports import free_port
+from gloo_nomad.demo.processes import ServerProcess, start_process
+from gloo_nomad.resources import ROUTES
+from tests.benchmarks.objects import configuration, virtual_service, virtual_service_key
+from tests.xds_client import DeltaClient
+
+ROUTE_CONFIG = "listener-::-8080-routes"
+PREFIX = "gloo/gateway.solo.io/v1/VirtualService/"
+TRANSACTION = 64
+READS = 7
+IDLE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Seconds, CPU seconds and MiB of one configuration size."""
+
+    virtual_services: int
+    upstreams: int
+    load: float
+    change_median: float
+    change_max: float
+    cpu_per_change: float
+    memory: float
+    idle_cpu: float
+    route_bytes: int
+    consul_read: float
+
+
+def measure(virtual_services: int, upstreams: int, changes: int, folder: Path) -> Figures:
+    """Runs everything for one size and stops it again."""
+    with ExitStack() as stack:
+        consul = start_consul(folder / "consul")
+        stack.callback(consul.stop)
+        fill(consul, configuration(virtual_services, upstreams))
+        target = f"127.0.0.1:{free_port()}"
+        started = time.perf_counter()
+        server = start_gloo(consul, target, folder)
+        stack.callback(server.stop)
+        return asyncio.run(_measure(consul, server, target, virtual_services, upstreams, changes, started))
+
+
+def start_gloo(consul: ConsulAgent, target: str, folder: Path) -> ServerProcess:
+    """The gloo role, alone."""
+    program = Path(sys.executable).parent / "gloo-nomad"
+    command = [program, "run", "--role", "gloo", "--consul-address", consul.address]
+    command += ["--xds-bind", target, "--admin-bind", f"127.0.0.1:{free_port()}"]
+    return start_process("gloo", command, folder / "gloo.log", env=dict(os.environ))
+
+
+def fill(consul: ConsulAgent, pairs: Iterable[tuple[str, str]]) -> None:
+    """Writes keys in transactions."""
+    batch: list[dict[str, object]] = []
+    for key, value in pairs:
+        batch.append({"KV": {"Verb": "set", "Key": key, "Value": b64encode(value.encode()).decode()}})
+        if len(batch) == TRANSACTION:
+            consul.request("PUT", "txn", json.dumps(batch).encode())
+            batch = []
+    if batch:
+        consul.request("PUT", "txn", json.dumps(batch).encode())
+
+
+async def _measure(
+    consul: ConsulAgent, server: ServerProcess, target: str, count: int, upstreams: int, changes: int, started: float
+) -> Figures:
+    process = psutil.Process(server.pid)
+    async with _connected(target) as client:
+        await client.subscribe(ROUTES, ROUTE_CONFIG)
+        body = await _wait_for(client, f"vs-{count - 1:05d}".encode(), 300.0)
+        load = time.perf_counter() - started
+        await _settle(process)
+        before = _cpu(process)
+        seconds = [await _change(consul, client, number, count, upstreams) for number in range(changes)]
+        cpu = (_cpu(process) - before) / changes
+        await _settle(process)
+        idle_from = _cpu(process)
+        await asyncio.sleep(IDLE_SECONDS)
+        idle = (_cpu(process) - idle_from) / IDLE_SECONDS
+        memory = process.memory_info().rss / 2**20
+    return Figures(
+        count, upstreams, load, statistics.median(seconds), max(seconds), cpu, memory, idle, len(body),
+        bare_read(consul),
+    )  # fmt: skip
+
+
+def _connected(target: str) -> DeltaClient:
+    return DeltaClient(target, node_id="benchmark")
+
+
+async def _change(consul: ConsulAgent, client: DeltaClient, number: int, count: int, upstreams: int) -> float:
+    """Seconds from the write of one virtual service to its new route in a response."""
+    await asyncio.sleep(0.3)
+    which = (number * 37) % count
+    marker = f"change-{number}-"
+    text = virtual_service(which, upstreams, marker).encode()
+    started = time.perf_counter()
+    await asyncio.to_thread(consul.put, virtual_service_key(which), text)
+    await _wait_for(client, marker.encode(), 120.0)
+    return time.perf_counter() - started
+
+
+async def _wait_for(client: DeltaClient, needle: bytes, within: float) -> bytes:
+    """The body of the first route configuration that holds *needle*."""
+    deadline = time.monotonic() + within
+    while True:
+        response = await client.receive(max(0.1, deadline - time.monotonic()))
+        arrived = [bytes(resource.resource.value) for resource in response.resources]
+        await client.ack(response)
+        for body in arrived:
+            if needle in body:
+                return body
+
+
+async def _settle(process: psutil.Process) -> None:
+    """Waits until the process has nothing to do any more: statuses are written after serving."""
+    deadline = time.monotonic() + 120.0
+    while time.monotonic() < deadline:
+        before = _cpu(process)
+        await asyncio.sleep(2.0)
+        if _cpu(process) - before < 0.06:
+            return
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def bare_read(consul: ConsulAgent) -> float:
+    """Median seconds that Consul needs to hand over the prefix to a plain reader."""
+    seconds = []
+    for _ in range(READS):
+        started = time.perf_counter()
+        with urllib.request.urlopen(f"http://{consul.address}/v1/kv/{PREFIX}?recurse", timeout=60) as answer:  # noqa: S310
+            answer.read()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
