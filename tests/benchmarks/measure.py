@@ -55,7 +55,8 @@ def measure(virtual_services: int, upstreams: int, changes: int, folder: Path) -
         started = time.perf_counter()
         server = start_gloo(consul, target, folder)
         stack.callback(server.stop)
-        return asyncio.run(_measure(consul, server, target, virtual_services, upstreams, changes, started))
+        bench = Bench(consul, psutil.Process(server.pid), target, virtual_services, upstreams)
+        return asyncio.run(bench.run(changes, started))
 
 
 def start_gloo(consul: ConsulAgent, target: str, folder: Path) -> ServerProcess:
@@ -78,43 +79,54 @@ def fill(consul: ConsulAgent, pairs: Iterable[tuple[str, str]]) -> None:
         consul.request("PUT", "txn", json.dumps(batch).encode())
 
 
-async def _measure(
-    consul: ConsulAgent, server: ServerProcess, target: str, count: int, upstreams: int, changes: int, started: float
-) -> Figures:
-    process = psutil.Process(server.pid)
-    async with _connected(target) as client:
-        await client.subscribe(ROUTES, ROUTE_CONFIG)
-        body = await _wait_for(client, f"vs-{count - 1:05d}".encode(), 300.0)
-        load = time.perf_counter() - started
-        await _settle(process)
-        before = _cpu(process)
-        seconds = [await _change(consul, client, number, count, upstreams) for number in range(changes)]
-        cpu = (_cpu(process) - before) / changes
-        await _settle(process)
-        idle_from = _cpu(process)
-        await asyncio.sleep(IDLE_SECONDS)
-        idle = (_cpu(process) - idle_from) / IDLE_SECONDS
-        memory = process.memory_info().rss / 2**20
-    return Figures(
-        count, upstreams, load, statistics.median(seconds), max(seconds), cpu, memory, idle, len(body),
-        bare_read(consul),
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Bench:
+    """What is measured."""
 
+    consul: ConsulAgent
+    process: psutil.Process
+    target: str
+    count: int
+    upstreams: int
 
-def _connected(target: str) -> DeltaClient:
-    return DeltaClient(target, node_id="benchmark")
+    async def run(self, changes: int, started: float) -> Figures:
+        """Loads, changes, waits; *started* is when the server was."""
+        async with DeltaClient(self.target, node_id="benchmark") as client:
+            await client.subscribe(ROUTES, ROUTE_CONFIG)
+            body = await _wait_for(client, f"vs-{self.count - 1:05d}".encode(), 300.0)
+            load = time.perf_counter() - started
+            await _settle(self.process)
+            before = _cpu(self.process)
+            seconds = [await self._change(client, number) for number in range(changes)]
+            cpu = (_cpu(self.process) - before) / changes
+            await _settle(self.process)
+            idle_from = _cpu(self.process)
+            await asyncio.sleep(IDLE_SECONDS)
+            idle = (_cpu(self.process) - idle_from) / IDLE_SECONDS
+            memory = self.process.memory_info().rss / 2**20
+        return Figures(
+            virtual_services=self.count,
+            upstreams=self.upstreams,
+            load=load,
+            change_median=statistics.median(seconds),
+            change_max=max(seconds),
+            cpu_per_change=cpu,
+            memory=memory,
+            idle_cpu=idle,
+            route_bytes=len(body),
+            consul_read=bare_read(self.consul),
+        )
 
-
-async def _change(consul: ConsulAgent, client: DeltaClient, number: int, count: int, upstreams: int) -> float:
-    """Seconds from the write of one virtual service to its new route in a response."""
-    await asyncio.sleep(0.3)
-    which = (number * 37) % count
-    marker = f"change-{number}-"
-    text = virtual_service(which, upstreams, marker).encode()
-    started = time.perf_counter()
-    await asyncio.to_thread(consul.put, virtual_service_key(which), text)
-    await _wait_for(client, marker.encode(), 120.0)
-    return time.perf_counter() - started
+    async def _change(self, client: DeltaClient, number: int) -> float:
+        """Seconds from the write of one virtual service to its new route in a response."""
+        await asyncio.sleep(0.3)
+        which = (number * 37) % self.count
+        marker = f"change-{number}-"
+        text = virtual_service(which, self.upstreams, marker).encode()
+        started = time.perf_counter()
+        await asyncio.to_thread(self.consul.put, virtual_service_key(which), text)
+        await _wait_for(client, marker.encode(), 120.0)
+        return time.perf_counter() - started
 
 
 async def _wait_for(client: DeltaClient, needle: bytes, within: float) -> bytes:
@@ -149,7 +161,7 @@ def bare_read(consul: ConsulAgent) -> float:
     seconds = []
     for _ in range(READS):
         started = time.perf_counter()
-        with urllib.request.urlopen(f"http://{consul.address}/v1/kv/{PREFIX}?recurse", timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://{consul.address}/v1/kv/{PREFIX}?recurse", timeout=60) as answer:
             answer.read()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
