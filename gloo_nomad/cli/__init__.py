@@ -1,1 +1,1 @@
-"""The command line: one module per group of verbs."""
+"""The command line: ``gloo-nomad VERB``. One module below ``commands`` for each group of verbs."""

@@ -1,4 +1,4 @@
-"""Objects in a folder: ``<dir>/<plural>/<namespace>/<name>.yaml``; an object's name is the one in its metadata.
+"""Objects in a folder, in the plural layout or as a tree of Consul keys (see ``tree``).
 
 The version is the hash of the file, so that an edit by hand counts as a change like any other. A file is replaced in
 one step; between the comparison and the replacement other processes are not kept out, a folder has no lock for that.
@@ -15,7 +15,7 @@ from gloo_nomad.api.kinds import KINDS, SETTINGS, Kind
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.frontdoor.documents import Document, parse_documents
 from gloo_nomad.frontdoor.objects import ABSENT, ConflictError, RefusedError, Stored, UnavailableError
-from gloo_nomad.frontdoor.tree import MAX_FILE_BYTES, SUFFIXES
+from gloo_nomad.frontdoor.tree import MAX_FILE_BYTES, SUFFIXES, named_by_key
 
 
 class FolderObjects:
@@ -47,16 +47,25 @@ class FolderObjects:
         found = (stored for path in self._files(kind, namespace) for stored in _read(kind, path))
         return tuple(sorted(found, key=lambda stored: stored.ref))
 
+    def _tops(self, kind: Kind) -> list[Path]:
+        """The folders that hold the namespaces of a kind; the first one takes new objects."""
+        trees = [root / kind.prefix for root in (self._directory, *_folders(self._directory))]
+        group = Path(kind.prefix).parts[0]
+        in_tree = [tree for tree in trees if tree.parents[1].name == group and tree.parents[1].is_dir()]
+        plural = self._directory if kind is SETTINGS else self._directory / kind.plural
+        return [*in_tree, plural] if in_tree else [plural]
+
     def _files(self, kind: Kind, namespace: str) -> list[Path]:
-        top = self._directory if kind is SETTINGS else self._directory / kind.plural
-        if namespace:
-            folders = [top / namespace] if Path(namespace).name == namespace else []
-        else:
-            folders = [path for path in top.iterdir() if path.is_dir()] if top.is_dir() else []
+        if namespace and Path(namespace).name != namespace:
+            return []
         plurals = {known.plural for known in KINDS.values()} if kind is SETTINGS else set()
-        found = (
-            path for folder in folders if folder.is_dir() and folder.name not in plurals for path in folder.iterdir()
-        )
+        folders = [
+            folder
+            for top in self._tops(kind)
+            for folder in ([top / namespace] if namespace else _folders(top))
+            if folder.name not in plurals
+        ]
+        found = (path for folder in folders if folder.is_dir() for path in folder.iterdir())
         return sorted(path for path in found if path.suffix in SUFFIXES and path.is_file())
 
     def _find(self, kind: Kind, ref: Ref) -> tuple[Path, Stored] | None:
@@ -68,8 +77,7 @@ class FolderObjects:
 
     def _put(self, kind: Kind, ref: Ref, text: bytes, expected: str) -> str:
         found = self._compare(kind, ref, expected)
-        top = self._directory if kind is SETTINGS else self._directory / kind.plural
-        path = found or top / ref.namespace / f"{ref.name}.yaml"
+        path = found or self._tops(kind)[0] / ref.namespace / f"{ref.name}.yaml"
         if found is None and path.exists():
             raise RefusedError(f"{path} exists and holds another object; move that one first")
         try:
@@ -98,6 +106,10 @@ class FolderObjects:
         return found[0] if found else None
 
 
+def _folders(path: Path) -> list[Path]:
+    return sorted(found for found in path.iterdir() if found.is_dir()) if path.is_dir() else []
+
+
 def _read(kind: Kind, path: Path) -> Iterator[Stored]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -107,7 +119,8 @@ def _read(kind: Kind, path: Path) -> Iterator[Stored]:
         return
     except OSError as failure:
         raise UnavailableError(f"{path} cannot be read: {failure.strerror}") from failure
-    for document in parse_documents(text, path.name, kind):
+    keyed = named_by_key(path.absolute())
+    for document in parse_documents(text, path.name, kind, keyed[1] if keyed else None):
         yield Stored(kind, _name(document, path), _version(text), document.text or text)
 
 

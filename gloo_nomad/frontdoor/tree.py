@@ -47,7 +47,7 @@ def _files(folder: Path) -> Iterator[Path]:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if hidden or not path.is_file():
             continue
-        if path.suffix in SUFFIXES or _in_key_tree(path.absolute()) is not None:
+        if path.suffix in SUFFIXES or named_by_key(path.absolute()) is not None:
             yield path
 
 
@@ -58,14 +58,14 @@ def _read_file(path: Path, absolute: Path, origin: str) -> tuple[Document, ...]:
         text = path.read_bytes()
     except OSError as failure:
         return (_unreadable(origin, f"cannot be read: {failure.strerror}"),)
-    keyed = _in_key_tree(absolute)
+    keyed = named_by_key(absolute)
     if keyed is not None:
         return parse_documents(text, origin, keyed[0], keyed[1])
     return parse_documents(text, origin, _in_plural_folder(absolute))
 
 
-def _in_key_tree(path: Path) -> tuple[Kind, Ref] | None:
-    """Kind and name that a path in the key tree says."""
+def named_by_key(path: Path) -> tuple[Kind, Ref] | None:
+    """Kind and name that an absolute path in the key tree says; None for a path elsewhere."""
     parts = path.parts
     if len(parts) < 5 or (kind := KINDS.get(parts[-3])) is None:
         return None

@@ -1,0 +1,91 @@
+"""The entry point: finds the verbs, and turns every end into an exit code and at most one line."""
+
+import importlib
+import os
+import pkgutil
+import sys
+from types import ModuleType
+from typing import Final
+
+import typer
+
+from gloo_nomad.cli import commands
+from gloo_nomad.cli.errors import BROKEN, INTERRUPTED, CommandError
+
+DEBUG: Final = "GLOO_NOMAD_DEBUG"
+"""Environment variable behind ``--debug``."""
+
+_HELP: Final = """
+An API gateway for Consul, Nomad and Vault: serves Gloo Edge's objects to stock Envoy.
+"""
+_EPILOG: Final = """
+[bold]First steps[/bold]
+
+gloo-nomad validate my-objects/   [dim]what is wrong with these files?[/dim]
+
+gloo-nomad run --config-dir my-objects/   [dim]serves a folder to Envoys at :9977[/dim]
+
+gloo-nomad get vs   [dim]virtual services in Consul KV, with their status[/dim]
+"""
+
+
+def build_app() -> typer.Typer:
+    """The command with all verbs."""
+    app = typer.Typer(
+        name="gloo-nomad",
+        help=_HELP,
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def _options(
+        *, debug: bool = typer.Option(False, "--debug", envvar=DEBUG, help="Show tracebacks of unexpected failures.")
+    ) -> None:
+        if debug:
+            os.environ[DEBUG] = "true"
+
+    for module in _modules():
+        module.register(app)
+    return app
+
+
+def _modules() -> list[ModuleType]:
+    """The modules with verbs, in the order of the help."""
+    found = [
+        importlib.import_module(f"{commands.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(commands.__path__)
+    ]
+    return sorted(found, key=lambda module: (module.POSITION, module.__name__))
+
+
+def main() -> None:
+    """Runs the command line and exits."""
+    try:
+        build_app()()
+    except CommandError as failure:
+        _say(str(failure))
+        sys.exit(failure.code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: say nothing more
+        sys.exit(0)
+    except Exception as failure:
+        if os.environ.get(DEBUG):
+            raise
+        _say(f"unexpected {type(failure).__name__}: {_first_line(failure)} (gloo-nomad --debug ... shows where)")
+        sys.exit(BROKEN)
+
+
+def _say(text: str) -> None:
+    print(f"gloo-nomad: {text}", file=sys.stderr)
+
+
+def _first_line(failure: BaseException) -> str:
+    lines = str(failure).strip().splitlines()
+    return lines[0][:300] if lines else "no message"

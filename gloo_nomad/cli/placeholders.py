@@ -1,0 +1,96 @@
+"""Stand-ins for secrets that are referred to and not at hand: files are checked without their certificates.
+
+A missing secret rejects what needs it. Offline that would say nothing about the files, so a secret that no file has is
+taken as present, with a warning that its content was not checked.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from google.protobuf.message import Message
+
+from gloo_nomad.api.gen import secret_pb2
+from gloo_nomad.api.kinds import SECRET
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.frontdoor.documents import Document
+from gloo_nomad.reports import Problem, Severity
+
+_TLS: Final = frozenset({"gloo.solo.io.SslConfig", "gloo.solo.io.UpstreamSslConfig"})
+_HEADER_FIELDS: Final = frozenset({"header_secret_ref"})
+_REF: Final = "core.solo.io.ResourceRef"
+
+
+def stand_in(documents: Iterable[Document]) -> tuple[tuple[Document, ...], tuple[Problem, ...]]:
+    """Secrets for all references that no document answers, and a warning on the first object that makes each."""
+    listed = tuple(documents)
+    present = {document.ref.ref for document in listed if document.ref.kind == SECRET.name}
+    added: dict[Ref, Document] = {}
+    warnings: list[Problem] = []
+    for document in listed:
+        if document.message is None:
+            continue
+        for ref, is_tls in _references(document.message, document.ref.namespace):
+            if ref in present or ref in added:
+                continue
+            secret = _build_secret(ref, is_tls=is_tls)
+            added[ref] = Document("stand-in", SECRET.object_ref(ref), secret)
+            message = f"Secret {ref} is not at hand; its content is not checked"
+            warnings.append(Problem(Severity.WARNING, document.ref, "", message))
+    return tuple(added.values()), tuple(warnings)
+
+
+def _references(message: Any, namespace: str) -> Iterator[tuple[Ref, bool]]:
+    """All secrets that a message refers to, and whether each holds a certificate."""
+    is_tls = message.DESCRIPTOR.full_name in _TLS
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.full_name == _REF and not field.is_repeated:
+            if (is_tls and field.name == "secret_ref") or field.name in _HEADER_FIELDS:
+                yield Ref(value.namespace or namespace, value.name), is_tls
+        elif field.message_type.GetOptions().map_entry:
+            if field.message_type.fields_by_name["value"].message_type is not None:
+                for held in value.values():
+                    yield from _references(held, namespace)
+        else:
+            for held in value if field.is_repeated else (value,):
+                yield from _references(held, namespace)
+
+
+def _build_secret(ref: Ref, *, is_tls: bool) -> Message:
+    secret = secret_pb2.Secret()
+    secret.metadata.namespace, secret.metadata.name = ref
+    if is_tls:
+        secret.tls.cert_chain, secret.tls.private_key = _key_pair()
+        secret.tls.root_ca = secret.tls.cert_chain
+    else:
+        secret.header.headers["x-stand-in"] = "stand-in"
+    return secret
+
+
+@cache
+def _key_pair() -> tuple[str, str]:
+    """A certificate for nobody, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in.invalid")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=365))
+        .sign(key, hashes.SHA256())
+    )
+    encoded_key = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), encoded_key.decode()
