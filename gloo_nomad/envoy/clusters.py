@@ -1,0 +1,239 @@
+"""Upstreams to clusters, one for each, and one for each Consul service that a route names.
+
+A cluster that Envoy would refuse is left out with an error on its Upstream; all others are served.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType, ModuleType
+from typing import Any, Final
+
+from envoy.config.cluster.v3 import cluster_pb2
+
+from gloo_nomad.acceptance.rules import broken_rules
+from gloo_nomad.api.gen import settings_pb2, upstream_pb2
+from gloo_nomad.api.kinds import UPSTREAM, UPSTREAM_GROUP
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.destinations import ANY_UPSTREAM, Destinations, group_findings
+from gloo_nomad.envoy.names import CONSUL_NAMESPACE, cluster_name, parse_consul_service_key
+from gloo_nomad.envoy.protocols import apply_protocol
+from gloo_nomad.envoy.resources import pack_resource
+from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
+from gloo_nomad.messages import duration, seconds
+from gloo_nomad.options.hooks import Claims, ClusterContext
+from gloo_nomad.options.registry import hooks
+from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected
+from gloo_nomad.resources import CLUSTER, NO_RESOURCES, Resource, Resources
+from gloo_nomad.store.memo import Memo, Reads
+from gloo_nomad.store.snapshot import ConfigSnapshot
+from gloo_nomad.upstreams.consul import TWIN_PREFIX, build_twin
+from gloo_nomad.upstreams.hooks import ServiceKey, server_names, services, type_of, upstream_types, wants_tls
+
+FIELDS: Claims = {
+    "gloo.solo.io.Upstream": (
+        "metadata",
+        "discovery_metadata",
+        "ssl_config",
+        "circuit_breakers",
+        "connection_config",
+    ),
+    "gloo.solo.io.ConnectionConfig": ("connect_timeout",),
+}
+READS: Claims = {
+    "gloo.solo.io.CircuitBreakerConfig": ("max_connections", "max_pending_requests", "max_requests", "max_retries"),
+}
+
+CONNECT_SECONDS: Final = 5
+BUFFER_BYTES: Final = 32_768
+"""How much Envoy buffers for a connection, by its best practices for the edge."""
+_LIMITS: Final = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedUpstream:
+    """An upstream and its cluster."""
+
+    ref: Ref
+    cluster: str
+    upstream: upstream_pb2.Upstream
+    module: ModuleType | None
+    services: tuple[ServiceKey, ...]
+    """The services whose instances are its endpoints; empty if the cluster has its endpoints in it."""
+    resource: Resource | None
+    """None if it must not be sent."""
+    secrets: tuple[Resource, ...] = ()
+    problems: Problems = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClusterSet:
+    """All clusters; every proxy is served the same ones."""
+
+    clusters: Resources = NO_RESOURCES
+    secrets: Resources = NO_RESOURCES
+    problems: Problems = ()
+    upstreams: Mapping[str, ServedUpstream] = field(default_factory=lambda: MappingProxyType({}))
+    """What is behind each cluster, by its name."""
+    dynamic: tuple[ServedUpstream, ...] = ()
+    """Those whose endpoints are served apart."""
+
+    def services(self, reachable: frozenset[Ref]) -> frozenset[ServiceKey]:
+        """The services to watch if routes lead to these upstreams; those of ``consul`` destinations always."""
+        everything = ANY_UPSTREAM in reachable
+        return frozenset(
+            key
+            for served in self.dynamic
+            if everything or served.ref in reachable or served.ref.name.startswith(TWIN_PREFIX)
+            for key in served.services
+        )
+
+
+def translate_clusters(
+    snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo, consul_services: frozenset[str]
+) -> ClusterSet:
+    """Clusters of all Upstreams and of the Consul services that routes name."""
+    upstreams = [*snapshot.of(UPSTREAM.name).items(), *_twins(consul_services, settings, memo)]
+    served = [
+        memo.track(
+            ("cluster", ref),
+            (upstream, settings),
+            snapshot,
+            partial(_translate_upstream, ref, upstream, settings, memo),
+        )
+        for ref, upstream in upstreams
+    ]
+    groups = [
+        memo.track(("upstream group", ref), (group, settings), snapshot, partial(_check_group, ref, group, settings))
+        for ref, group in snapshot.of(UPSTREAM_GROUP.name).items()
+    ]
+    return memo.get(("cluster set", len(served)), (*served, *groups), lambda: _assemble(served, groups))
+
+
+def _twins(
+    consul_services: frozenset[str], settings: settings_pb2.Settings, memo: Memo
+) -> Iterator[tuple[Ref, upstream_pb2.Upstream]]:
+    """The upstreams behind ``consul`` destinations; without a datacenter those of the settings are meant."""
+    usual = tuple(settings.consul.service_discovery.data_centers) or ("",)
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for key in consul_services:
+        service, datacenter = parse_consul_service_key(key)
+        wanted[service].update((datacenter,) if datacenter else usual)
+    for service in sorted(wanted):
+        datacenters = tuple(sorted(wanted[service]))
+        twin = memo.get(("twin", service, datacenters), (), partial(build_twin, service, datacenters))
+        yield Ref(CONSUL_NAMESPACE, twin.metadata.name), twin
+
+
+def _check_group(
+    ref: Ref, group: upstream_pb2.UpstreamGroup, settings: settings_pb2.Settings, reads: Reads
+) -> Problems:
+    target = UPSTREAM_GROUP.object_ref(ref)
+    return tuple(finding.on(target) for finding in group_findings(group, Destinations(reads, settings)))
+
+
+def _assemble(served: Iterable[ServedUpstream], groups: Iterable[Problems]) -> ClusterSet:
+    by_cluster: dict[str, ServedUpstream] = {}
+    problems: list[Problem] = []
+    for upstream in served:
+        problems += upstream.problems
+        if upstream.resource is None:
+            continue
+        other = by_cluster.setdefault(upstream.cluster, upstream)
+        if other is not upstream:
+            text = f"its cluster would be named {upstream.cluster} like that of {other.ref}; rename one of them"
+            problems.append(error("metadata.name", text).on(UPSTREAM.object_ref(upstream.ref)))
+    sent = [by_cluster[name] for name in sorted(by_cluster)]
+    return ClusterSet(
+        MappingProxyType({upstream.cluster: upstream.resource for upstream in sent if upstream.resource is not None}),
+        MappingProxyType({secret.name: secret for upstream in sent for secret in upstream.secrets}),
+        tuple(problems) + tuple(problem for found in groups for problem in found),
+        MappingProxyType({upstream.cluster: upstream for upstream in sent}),
+        tuple(upstream for upstream in sent if upstream.services),
+    )
+
+
+def _translate_upstream(
+    ref: Ref, upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings, memo: Memo, reads: Reads
+) -> ServedUpstream:
+    name, module = cluster_name(ref), type_of(upstream)
+    scope = TlsScope(reads, settings, memo)
+    out = cluster_pb2.Cluster(name=name)
+    secrets, findings = build_cluster(upstream, out, scope)
+    problems = tuple(finding.on(UPSTREAM.object_ref(ref)) for finding in findings)
+    if module is None or is_rejected(findings):
+        return ServedUpstream(ref, name, upstream, module, (), None, (), problems)
+    resource = pack_resource(memo, CLUSTER, name, out)
+    return ServedUpstream(
+        ref, name, upstream, module, services(module, upstream, settings), resource, secrets, problems
+    )
+
+
+def build_cluster(
+    upstream: upstream_pb2.Upstream, out: Any, scope: TlsScope
+) -> tuple[tuple[Resource, ...], list[Finding]]:
+    """An upstream onto a Cluster that has its name already; the secrets that it names, and what is wrong with it."""
+    module = type_of(upstream)
+    if module is None:
+        return (), [_unsupported(upstream)]
+    context = ClusterContext(scope.settings, scope.reads, UPSTREAM.object_ref(Ref(*_name(upstream))))
+    findings = [*_apply_core(upstream, scope.settings, out), *module.apply_type(upstream, out, context)]
+    findings += apply_protocol(upstream, out)
+    secrets, tls_findings = _apply_tls(upstream, module, scope, out)
+    findings += tls_findings
+    for hook in hooks("apply_cluster"):
+        findings += hook(upstream, out, context)
+    if not is_rejected(findings):
+        findings += [error("", f"Envoy refuses it: {breach.path} {breach.reason}") for breach in broken_rules(out)]
+    return secrets, findings
+
+
+def _name(upstream: upstream_pb2.Upstream) -> tuple[str, str]:
+    return upstream.metadata.namespace, upstream.metadata.name
+
+
+def _unsupported(upstream: upstream_pb2.Upstream) -> Finding:
+    name = upstream.WhichOneof("upstream_type")
+    known = ", ".join(sorted(upstream_types()))
+    if name is None:
+        return error("", f"has no upstream type; give it one of {known}")
+    field_name = upstream.DESCRIPTOR.fields_by_name[name].camelcase_name
+    return error(field_name, f"upstreams of this type are not supported; the types that work are {known}")
+
+
+def _apply_core(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings, out: Any) -> Iterator[Finding]:
+    out.per_connection_buffer_limit_bytes.value = BUFFER_BYTES
+    out.connect_timeout.CopyFrom(duration(CONNECT_SECONDS))
+    connection = upstream.connection_config
+    if connection.HasField("connect_timeout"):
+        out.connect_timeout.CopyFrom(connection.connect_timeout)
+        if seconds(connection.connect_timeout) <= 0:
+            yield error("connectionConfig.connectTimeout", "must be above 0")
+    breakers = upstream.circuit_breakers if upstream.HasField("circuit_breakers") else settings.gloo.circuit_breakers
+    if any(breakers.HasField(name) for name in _LIMITS):
+        thresholds = out.circuit_breakers.thresholds.add()
+        for name in _LIMITS:
+            if breakers.HasField(name):
+                getattr(thresholds, name).value = getattr(breakers, name).value
+
+
+def _apply_tls(
+    upstream: upstream_pb2.Upstream, module: ModuleType, scope: TlsScope, out: Any
+) -> tuple[tuple[Resource, ...], list[Finding]]:
+    """One transport socket, or one for each server name, which endpoints pick by their metadata."""
+    config = upstream.ssl_config
+    if not upstream.HasField("ssl_config") and not wants_tls(module, upstream):
+        return (), []
+    names = server_names(module, upstream) or (config.sni,)
+    sockets = [build_upstream_socket(config, name, scope) for name in names]
+    out.transport_socket.CopyFrom(sockets[0].socket)
+    if len(sockets) > 1:
+        for name, socket in zip(names, sockets, strict=True):
+            match = out.transport_socket_matches.add(name=name or "no server name")
+            match.match.update({"sni": name})
+            match.transport_socket.CopyFrom(socket.socket)
+    findings = [finding.under("sslConfig") for finding in dict.fromkeys(f for s in sockets for f in s.findings)]
+    if not all(socket.usable for socket in sockets) and not is_rejected(findings):
+        findings.append(error("sslConfig", "is left out until its secret is there"))
+    return tuple(dict.fromkeys(secret for socket in sockets for secret in socket.secrets)), findings

@@ -1,0 +1,206 @@
+"""One listener: an address, a filter chain for each TLS configuration, and the RouteConfigurations behind them.
+
+What a listener loses to an error is as little as possible: a TLS configuration without its secret costs its own chain,
+a server name that two configurations want goes to the older one. A listener without any chain is not sent.
+"""
+
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from envoy.config.core.v3 import address_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
+
+from gloo_nomad.acceptance.rules import broken_rules
+from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.refs import ObjectRef, Ref
+from gloo_nomad.envoy.connection_managers import NetworkFilters, build_network_filters
+from gloo_nomad.envoy.filter_chains import ChainPlan, FilterChain, Place, build_filter_chain
+from gloo_nomad.envoy.names import PROXY_PROTOCOL, TLS_INSPECTOR
+from gloo_nomad.envoy.resources import pack_resource
+from gloo_nomad.envoy.route_configs import TranslatedRoutes, is_secure, translate_routes
+from gloo_nomad.envoy.tls import TlsScope
+from gloo_nomad.messages import typed_config
+from gloo_nomad.options.hooks import ListenerContext
+from gloo_nomad.options.registry import hooks
+from gloo_nomad.proxies import HttpGroup, Listener
+from gloo_nomad.reports import Finding, Problem, Problems, Severity, error, is_rejected
+from gloo_nomad.resources import LISTENER, Resource
+from gloo_nomad.store.memo import Memo, Reads
+from gloo_nomad.store.snapshot import ConfigSnapshot
+
+BUFFER_BYTES: Final = 32_768
+"""How much Envoy buffers for a connection, by its best practices for the edge."""
+_UNBORN: Final = 1 << 63
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """What every part of a proxy is translated with."""
+
+    proxy: Ref
+    snapshot: ConfigSnapshot
+    settings: settings_pb2.Settings
+    memo: Memo
+
+    def age(self, chain: FilterChain) -> tuple[int, tuple[ObjectRef, ...]]:
+        """What orders chains by age: the oldest object behind them comes first."""
+        created = (self.snapshot.created.get(owner.kind, {}).get(owner.ref) or _UNBORN for owner in chain.owners)
+        return min(created, default=_UNBORN), chain.owners
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TranslatedListener:
+    """A listener with all that belongs to it."""
+
+    resource: Resource | None
+    """None if it must not be sent."""
+    routes: tuple[TranslatedRoutes, ...]
+    secrets: tuple[Resource, ...]
+    problems: Problems
+
+
+def translate_listener(listener: Listener, world: World) -> TranslatedListener:
+    """A listener of a proxy; every part of it is remembered by itself."""
+    routes: list[TranslatedRoutes] = []
+    plans: list[ChainPlan] = []
+    problems: list[Problem] = []
+    for group in listener.http:
+        translated = translate_routes(group, listener.route_options, world.snapshot, world.settings, world.memo)
+        routes.append(translated)
+        filters = _network_filters(group, translated.filters, world)
+        problems += [finding.on(group.source, f"{group.path}.options") for finding in filters.findings]
+        if not is_rejected(filters.findings):
+            plans += _plan_chains(group, filters)
+    chains, lost = _build_chains(listener, plans, world)
+    problems += lost
+    problems += [problem for chain in chains for problem in chain.problems]
+    served = [chain for chain in chains if chain.body]
+    built = _keep_listener(listener, served, world)
+    problems += [finding.on(listener.source) for finding in built.findings]
+    secrets = tuple(secret for chain in served for secret in chain.secrets) if built.resource is not None else ()
+    return TranslatedListener(built.resource, tuple(routes), secrets, tuple(problems))
+
+
+def _network_filters(group: HttpGroup, used: frozenset[str], world: World) -> NetworkFilters:
+    compute = partial(build_network_filters, group, used, world.settings)
+    key = ("network filters", world.proxy, group.source, group.route_config, group.path, used)
+    return world.memo.track(key, (group.options, world.settings), world.snapshot, compute)
+
+
+def _plan_chains(group: HttpGroup, filters: NetworkFilters) -> Iterator[ChainPlan]:
+    """One chain for plain text, one for each TLS configuration; never plain text in place of TLS."""
+    if not is_secure(group):
+        yield ChainPlan(filters.filters, group.matcher, None, (group.source,))
+    for config, owners in group.ssl:
+        yield ChainPlan(filters.filters, group.matcher, config, owners)
+
+
+def _build_chains(
+    listener: Listener, plans: Sequence[ChainPlan], world: World
+) -> tuple[list[FilterChain], list[Problem]]:
+    """The chains, each without the server names that an older one has, and what was said about those."""
+    chains = [_keep_chain(listener, plan, world) for plan in plans]
+    problems = []
+    for index, names in _find_overlaps(chains, world).items():
+        chain = chains[index]
+        shown = ", ".join(sorted(name or "any server name" for name in names))
+        text = f"TLS conflict: an older configuration has {shown} on {listener.name} already, and keeps it"
+        problems += [Problem(Severity.ERROR, owner, "sslConfig.sniDomains", text) for owner in chain.owners]
+        if "" in names:
+            chains[index] = replace(chain, body=b"", secrets=())
+        else:
+            chains[index] = _keep_chain(listener, replace(plans[index], without=names), world)
+    return chains, problems
+
+
+def _keep_chain(listener: Listener, plan: ChainPlan, world: World) -> FilterChain:
+    scope_inputs = (plan.filters, plan.matcher, plan.ssl, plan.owners, world.settings)
+    key = ("filter chain", world.proxy, listener.name, id(plan.filters), id(plan.ssl), plan.without)
+    return world.memo.track(
+        key,
+        scope_inputs,
+        world.snapshot,
+        lambda reads: build_filter_chain(plan, TlsScope(reads, world.settings, world.memo)),
+    )
+
+
+def _find_overlaps(chains: Sequence[FilterChain], world: World) -> Mapping[int, frozenset[str]]:
+    """For each chain (by its position) the server names that an older one has for the same addresses.
+
+    Envoy refuses a listener with two chains for one server name.
+    """
+    owners: dict[tuple[str, Place], int] = {}
+    lost: dict[int, set[str]] = {}
+    numbered = [(index, chain) for index, chain in enumerate(chains) if chain.body]
+    for index, chain in sorted(numbered, key=lambda item: (world.age(item[1]), item[0])):
+        for name in chain.server_names or ("",):
+            keys = [(name, place) for place in chain.places]
+            if any(key in owners for key in keys):
+                lost.setdefault(index, set()).add(name)
+            else:
+                owners.update((key, index) for key in keys)
+    return {index: frozenset(names) for index, names in lost.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Built:
+    resource: Resource | None
+    findings: tuple[Finding, ...]
+
+
+def _keep_listener(listener: Listener, chains: Sequence[FilterChain], world: World) -> _Built:
+    address = (listener.bind_address, listener.bind_port, listener.use_proxy_proto)
+    return world.memo.track(
+        ("envoy listener", world.proxy, listener.source, listener.name, *address),
+        (listener.options, world.settings, *chains),
+        world.snapshot,
+        lambda reads: _build_listener(listener, chains, world, reads),
+    )
+
+
+def _build_listener(listener: Listener, chains: Sequence[FilterChain], world: World, reads: Reads) -> _Built:
+    out = listener_pb2.Listener(name=listener.name)
+    findings = list(_apply_address(listener, out.address.socket_address))
+    out.per_connection_buffer_limit_bytes.value = BUFFER_BYTES
+    for chain in chains:
+        out.filter_chains.add().MergeFromString(chain.body)
+    if listener.use_proxy_proto:
+        config = typed_config(proxy_protocol_pb2.ProxyProtocol())
+        out.listener_filters.add(name=PROXY_PROTOCOL, typed_config=config)
+    context = ListenerContext(world.settings, reads, listener.source)
+    for hook in hooks("apply_listener"):
+        findings += [finding.under("options") for finding in hook(listener.options, out, context)]
+    if any(chain.secure for chain in chains):
+        out.listener_filters.add(name=TLS_INSPECTOR, typed_config=typed_config(tls_inspector_pb2.TlsInspector()))
+    _sort_listener_filters(out)
+    findings += [error("", f"Envoy refuses it: {breach.path} {breach.reason}") for breach in broken_rules(out)]
+    if not chains or is_rejected(findings):
+        return _Built(None, tuple(findings))
+    return _Built(pack_resource(world.memo, LISTENER, listener.name, out), tuple(findings))
+
+
+def _apply_address(listener: Listener, out: Any) -> Iterator[Finding]:
+    try:
+        parsed = ipaddress.ip_address(listener.bind_address)
+    except ValueError:
+        yield error("bindAddress", f"{listener.bind_address[:80]!r} is no IP address; write :: for all addresses")
+        return
+    out.address = listener.bind_address
+    out.port_value = listener.bind_port
+    out.protocol = address_pb2.SocketAddress.TCP
+    out.ipv4_compat = parsed.version == 6
+    if not 1 <= listener.bind_port <= 65535:
+        yield error("bindPort", f"{listener.bind_port} is no port; it must be between 1 and 65535")
+
+
+def _sort_listener_filters(out: Any) -> None:
+    """The PROXY protocol's header comes before anything else that a connection sends."""
+    ordered = sorted(out.listener_filters, key=lambda item: item.name != PROXY_PROTOCOL)
+    kept = [listener_components_pb2.ListenerFilter.FromString(item.SerializeToString()) for item in ordered]
+    del out.listener_filters[:]
+    out.listener_filters.extend(kept)

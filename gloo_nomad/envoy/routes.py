@@ -1,0 +1,281 @@
+"""One virtual host to Envoy's, kept as bytes: a RouteConfiguration of thousands is put together from these.
+
+A route that is wrong is answered with ``gloo.invalidConfigPolicy`` (404 if it says nothing) in place of what it asked
+for. The reference sends such routes to a cluster that leads to a listener of Envoy's own, which answers; a direct
+response says the same without the detour. With ``replaceInvalidRoutes`` a route whose only destination does not exist
+is answered that way too; of several weighted destinations, the share of a missing one gets the status alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from envoy.config.route.v3 import route_components_pb2
+
+from gloo_nomad.acceptance.rules import broken_rules
+from gloo_nomad.api.gen import (
+    destination_pb2,
+    matchers_pb2,
+    proxy_pb2,
+    route_options_pb2,
+    settings_pb2,
+    virtual_host_options_pb2,
+)
+from gloo_nomad.api.refs import ObjectRef, Ref
+from gloo_nomad.envoy.actions import apply_direct_response, apply_invalid_response, apply_redirect
+from gloo_nomad.envoy.destinations import (
+    Destinations,
+    Reached,
+    action_findings,
+    apply_cluster_header,
+    apply_single,
+    apply_weighted,
+    find_group,
+)
+from gloo_nomad.envoy.matchers import apply_matcher
+from gloo_nomad.envoy.names import cluster_name, route_name, virtual_host_name
+from gloo_nomad.messages import delimited, digest, to_bytes
+from gloo_nomad.options.hooks import RouteContext, VirtualHostContext
+from gloo_nomad.options.registry import hooks
+from gloo_nomad.proxies import VirtualHost
+from gloo_nomad.reports import Finding, Problems, error, is_rejected, warning
+from gloo_nomad.store.memo import Reads
+
+VIRTUAL_HOSTS_FIELD: Final = 2
+"""Number of ``RouteConfiguration.virtual_hosts``."""
+DEFAULT_MATCHER: Final = matchers_pb2.Matcher(prefix="/")
+_NO_OPTIONS: Final = route_options_pb2.RouteOptions()
+_NOT_FOUND_CODES: Final = {404: "NOT_FOUND", 500: "INTERNAL_SERVER_ERROR"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostFrame:
+    """What a virtual host's translation depends on beside the virtual host."""
+
+    settings: settings_pb2.Settings
+    secure: bool
+    """Whether it is behind TLS: plain requests are then redirected."""
+    body_limit: int
+    """How many bytes the body of a direct response may have."""
+    without: frozenset[str] = frozenset()
+    """Domains that an older virtual host has."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TranslatedHost:
+    """A virtual host as bytes, and all that the rest of the proxy has to know of it."""
+
+    source: ObjectRef
+    domains: tuple[str, ...]
+    wire: bytes
+    """The field of a RouteConfiguration; empty if the virtual host is left out."""
+    digest: bytes
+    problems: Problems
+    filters: frozenset[str]
+    """Names of the filters that it configures."""
+    upstreams: frozenset[Ref]
+    consul_services: frozenset[str]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A virtual host while it is being made."""
+
+    host: VirtualHost
+    frame: HostFrame
+    reads: Reads
+    out: Any
+    options: virtual_host_options_pb2.VirtualHostOptions
+    reached: Reached = field(default_factory=Reached)
+    problems: list[Any] = field(default_factory=list)
+
+    def report(self, index: int, findings: list[Finding]) -> None:
+        """Says findings on a route to whom they concern."""
+        for finding in findings:
+            if index < len(self.host.origins):
+                self.problems.extend(self.host.report_route(index, finding))
+            else:
+                self.problems.append(finding.on(self.host.source, f"virtualHost.routes[{index}]"))
+
+    def lookup(self) -> Destinations:
+        """Where destinations are looked up."""
+        return Destinations(self.reads, self.frame.settings)
+
+
+def translate_virtual_host(host: VirtualHost, frame: HostFrame, reads: Reads) -> TranslatedHost:
+    """One virtual host; what it looks up goes through *reads*."""
+    message = host.message
+    out = route_components_pb2.VirtualHost(name=virtual_host_name(message.name))
+    draft = _Draft(host, frame, reads, out, message.options)
+    findings = [*_apply_domains(message, frame, out), *_apply_host_options(draft)]
+    if frame.secure:
+        out.require_tls = route_components_pb2.VirtualHost.ALL
+    for index, route in enumerate(message.routes):
+        _add_route(index, route, draft)
+    for finding in findings:
+        draft.problems.extend(host.report_host(finding))
+    served = bool(out.domains) and not is_rejected(findings)
+    body = to_bytes(out) if served else b""
+    return TranslatedHost(
+        host.source,
+        tuple(out.domains) if served else (),
+        delimited(VIRTUAL_HOSTS_FIELD, body) if served else b"",
+        digest(body),
+        tuple(dict.fromkeys(draft.problems)),
+        _used_filters(out) if served else frozenset(),
+        frozenset(draft.reached.upstreams) if served else frozenset(),
+        frozenset(draft.reached.consul_services) if served else frozenset(),
+    )
+
+
+def _apply_domains(message: proxy_pb2.VirtualHost, frame: HostFrame, out: Any) -> Iterator[Finding]:
+    """Each domain once; Envoy compares them without case."""
+    seen = set(frame.without)
+    for index, domain in enumerate(message.domains):
+        if not domain or not domain.isprintable():
+            yield error(f"domains[{index}]", f"{domain[:80]!r} is no domain; write * for all")
+        elif domain.lower() not in seen:
+            out.domains.append(domain)
+        seen.add(domain.lower())
+
+
+def _apply_host_options(draft: _Draft) -> Iterator[Finding]:
+    if not draft.host.message.HasField("options"):
+        return
+    context = VirtualHostContext(draft.frame.settings, draft.reads, draft.host.source, tuple(draft.out.domains))
+    for hook in hooks("apply_virtual_host"):
+        for finding in hook(draft.options, draft.out, context):
+            yield finding.under("options")
+    yield from _refused(draft.out, "options")
+
+
+def _add_route(index: int, route: proxy_pb2.Route, draft: _Draft) -> None:
+    """One Envoy route for each matcher, in order."""
+    action = route_components_pb2.Route()
+    draft.reached.missing = False
+    findings = [*_apply_action(route, action, draft), *_apply_route_options(route, action, draft)]
+    findings += _refused(action, "")
+    if is_rejected(findings):
+        action.Clear()
+        apply_invalid_response(draft.frame.settings, action, draft.frame.body_limit)
+    elif draft.reached.missing:
+        findings += _replace_missing(action, draft.frame)
+    for number, matcher in enumerate(route.matchers or (DEFAULT_MATCHER,)):
+        added = draft.out.routes.add()
+        wrong = [finding.under(f"matchers[{number}]") for finding in apply_matcher(matcher, added.match)]
+        findings += wrong
+        if is_rejected(wrong):
+            del draft.out.routes[-1]
+            continue
+        added.MergeFrom(action)
+        added.name = route_name(draft.out.name, index, route.name, number)
+    draft.report(index, findings)
+
+
+def _apply_action(route: proxy_pb2.Route, out: Any, draft: _Draft) -> Iterator[Finding]:
+    match route.WhichOneof("action"):
+        case "route_action":
+            for finding in _apply_destination(route.route_action, out.route, draft):
+                yield finding.under("routeAction")
+        case "redirect_action":
+            for finding in apply_redirect(route.redirect_action, out):
+                yield finding.under("redirectAction")
+        case "direct_response_action":
+            for finding in apply_direct_response(route.direct_response_action, out, draft.frame.body_limit):
+                yield finding.under("directResponseAction")
+        case _:
+            yield error("", "invalid route: route must specify an action")
+
+
+def _apply_destination(action: proxy_pb2.RouteAction, out: Any, draft: _Draft) -> Iterator[Finding]:
+    match action.WhichOneof("destination"):
+        case "single":
+            for finding in apply_single(action.single, out, draft.lookup(), draft.reached):
+                yield finding.under("single")
+        case "multi":
+            for finding in _apply_multi(action.multi.destinations, out.weighted_clusters, draft.lookup(), draft):
+                yield finding.under("multi")
+        case "upstream_group":
+            ref = Ref(action.upstream_group.namespace, action.upstream_group.name)
+            for finding in _apply_group(ref, out, draft):
+                yield finding.under("upstreamGroup")
+        case "cluster_header":
+            for finding in apply_cluster_header(action.cluster_header, out, draft.reached):
+                yield finding.under("clusterHeader")
+        case _:
+            yield from action_findings(action)
+
+
+def _apply_group(ref: Ref, out: Any, draft: _Draft) -> Iterator[Finding]:
+    group, inside, findings = find_group(ref, draft.lookup())
+    yield from findings
+    if group is None:
+        draft.reached.missing = True
+        out.cluster = cluster_name(ref)
+        return
+    for finding in _apply_multi(group.destinations, out.weighted_clusters, inside, draft):
+        yield warning("", f"upstream group {ref}: {finding.path}: {finding.message}")
+
+
+def _apply_multi(destinations: Any, out: Any, lookup: Destinations, draft: _Draft) -> Iterator[Finding]:
+    yield from apply_weighted(destinations, out, lookup, draft.reached)
+    for index, (weighted, entry) in enumerate(zip(destinations, out.clusters, strict=True)):
+        for finding in _apply_weighted_options(weighted, entry, draft):
+            yield finding.under(f"destinations[{index}].options")
+
+
+def _apply_weighted_options(
+    weighted: destination_pb2.WeightedDestination, out: Any, draft: _Draft
+) -> Iterator[Finding]:
+    if not weighted.HasField("options"):
+        return
+    context = _route_context(draft, forwarded=True)
+    for hook in hooks("apply_destination"):
+        yield from hook(weighted.options, out, context)
+
+
+def _apply_route_options(route: proxy_pb2.Route, out: Any, draft: _Draft) -> Iterator[Finding]:
+    if not route.HasField("options"):
+        return
+    context = _route_context(draft, forwarded=route.WhichOneof("action") == "route_action")
+    for hook in hooks("apply_route"):
+        for finding in hook(route.options, out, context):
+            yield finding.under("options")
+
+
+def _route_context(draft: _Draft, *, forwarded: bool) -> RouteContext:
+    return RouteContext(draft.frame.settings, draft.reads, draft.host.source, draft.options, forwarded)
+
+
+def _replace_missing(action: Any, frame: HostFrame) -> Iterator[Finding]:
+    """What ``replaceInvalidRoutes`` asks for when a destination does not exist."""
+    policy = frame.settings.gloo.invalid_config_policy
+    if not policy.replace_invalid_routes:
+        return
+    if action.route.HasField("weighted_clusters"):
+        code = _NOT_FOUND_CODES.get(policy.invalid_route_response_code or 404, "SERVICE_UNAVAILABLE")
+        action.route.cluster_not_found_response_code = code
+        return
+    action.Clear()
+    apply_invalid_response(frame.settings, action, frame.body_limit)
+    yield warning("", "is replaced by the response of gloo.invalidConfigPolicy")
+
+
+def _refused(message: Any, path: str) -> list[Finding]:
+    """What Envoy's own rules say against a message that is made already: nothing that Envoy refuses is ever sent."""
+    breaches = [breach for breach in broken_rules(message) if breach.path not in _UNFINISHED]
+    return [error(path, f"Envoy refuses it: {breach.path} {breach.reason}") for breach in breaches]
+
+
+_UNFINISHED: Final = frozenset({"match", "domains", "name", ""})
+"""What is not there yet when rules are asked."""
+
+
+def _used_filters(out: Any) -> frozenset[str]:
+    """The filters that a virtual host, its routes or their destinations configure."""
+    used = set(out.typed_per_filter_config)
+    for route in out.routes:
+        used.update(route.typed_per_filter_config)
+        for cluster in route.route.weighted_clusters.clusters:
+            used.update(cluster.typed_per_filter_config)
+    return frozenset(used)

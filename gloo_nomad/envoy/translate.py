@@ -1,0 +1,60 @@
+"""The envoy stage: one proxy to listeners, routes and secrets. Clusters are the same for all proxies: see ``clusters``.
+
+Everything is remembered in small pieces (a virtual host, a filter chain, a listener), so that a change costs what it
+touches.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.listeners import TranslatedListener, World, translate_listener
+from gloo_nomad.proxies import Proxy
+from gloo_nomad.reports import Problems
+from gloo_nomad.resources import NO_RESOURCES, Resource, Resources
+from gloo_nomad.store.memo import Memo
+from gloo_nomad.store.snapshot import ConfigSnapshot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnvoyProxy:
+    """What the Envoys of one proxy are served, apart from clusters and endpoints."""
+
+    listeners: Resources = NO_RESOURCES
+    routes: Resources = NO_RESOURCES
+    secrets: Resources = NO_RESOURCES
+    problems: Problems = ()
+    consul_services: frozenset[str] = frozenset()
+    """Services that ``consul`` destinations name, as ``names.consul_service_key`` writes them."""
+    reachable: frozenset[Ref] = frozenset()
+    """Upstreams that some route leads to; ``destinations.ANY_UPSTREAM`` among them stands for all."""
+
+
+def translate_proxy(proxy: Proxy, snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo) -> EnvoyProxy:
+    """All of a proxy; parts that did not change are the same objects as in the last round."""
+    world = World(proxy.ref, snapshot, settings, memo)
+    listeners = [translate_listener(listener, world) for listener in proxy.listeners]
+    served = [listener for listener in listeners if listener.resource is not None]
+    routes = [routes for listener in served for routes in listener.routes]
+    return EnvoyProxy(
+        _by_name(listener.resource for listener in served),
+        _by_name(route.resource for route in routes),
+        _by_name(secret for listener in served for secret in listener.secrets),
+        _problems(listeners),
+        frozenset().union(*(route.consul_services for route in routes)),
+        frozenset().union(*(route.upstreams for route in routes)),
+    )
+
+
+def _by_name(resources: Iterable[Resource | None]) -> Resources:
+    found = {resource.name: resource for resource in resources if resource is not None}
+    return MappingProxyType({name: found[name] for name in sorted(found)})
+
+
+def _problems(listeners: Iterable[TranslatedListener]) -> Problems:
+    """Each problem once, though an object may be served by several listeners."""
+    found = [problem for listener in listeners for routes in listener.routes for problem in routes.problems]
+    found += [problem for listener in listeners for problem in listener.problems]
+    return tuple(dict.fromkeys(found))
