@@ -1,0 +1,190 @@
+"""Secrets in Vault's KV engine: ``<path prefix>/data/<root>/gloo.solo.io/v1/Secret/<namespace>/<name>``.
+
+Vault cannot push. What is looked at again and again are the lists of names and each secret's version; a secret itself
+is read when its version is another one. A Vault that is sealed, slow or forbids is not an empty one: as long as it
+cannot be read nothing is said, and what was known stays in service.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import tenacity
+
+from gloo_nomad.api import codec
+from gloo_nomad.api.codec import Rejection
+from gloo_nomad.api.kinds import SECRET
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.clients.blocking import BACK_OFF
+from gloo_nomad.clients.http import ForbiddenError, WorldError
+from gloo_nomad.clients.vault import VaultClient
+from gloo_nomad.sources.source import SourceState, cancel
+from gloo_nomad.store.change import Change, Entry
+
+REFRESH: Final = 3.0
+_PART: Final = "secrets"
+_CONCURRENCY: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class VaultPlace:
+    """Where secrets are: the engine's mount (``pathPrefix``) and the folder in it (``rootKey``)."""
+
+    mount: str = "secret"
+    root_key: str = "gloo"
+
+    @property
+    def folder(self) -> str:
+        """The folder of all namespaces."""
+        return f"{self.root_key}/{SECRET.prefix}".strip("/")
+
+
+@dataclass(slots=True)
+class SecretsReader:
+    """The secrets as they were last read."""
+
+    client: VaultClient
+    place: VaultPlace
+    namespaces: frozenset[str]
+    engine: int = 0
+    """The KV engine's version; 0 until it is known."""
+    _entries: dict[Ref, Entry] = field(default_factory=dict)
+
+    async def read(self) -> dict[Ref, Entry]:
+        """All secrets as they are now; those that did not change are the same entries. Raises ``WorldError``."""
+        self.engine = self.engine or await self.client.kv_version(self.place.mount)
+        refs = await self._list()
+        before, found = self._entries, dict[Ref, Entry]()
+        pending = sorted(refs, reverse=True)
+
+        async def work() -> None:
+            while pending:
+                ref = pending.pop()
+                entry = await self._read(ref, before.get(ref))
+                if entry is not None:
+                    found[ref] = entry
+
+        await _all_or_first_failure(work() for _ in range(min(_CONCURRENCY, len(pending))))
+        self._entries = dict(sorted(found.items()))
+        return self._entries
+
+    async def _list(self) -> list[Ref]:
+        """The names of all secrets in the watched namespaces."""
+        names = await self._names("")
+        refs = [Ref("", name) for name in names if not name.endswith("/") and not self.namespaces]
+        for namespace in (name.rstrip("/") for name in names if name.endswith("/")):
+            if not self.namespaces or namespace in self.namespaces:
+                found = await self._names(namespace)
+                refs += [Ref(namespace, name) for name in found if not name.endswith("/")]
+        return refs
+
+    async def _names(self, namespace: str) -> tuple[str, ...]:
+        path = f"{self.place.folder}/{namespace}".rstrip("/")
+        return await self.client.list_names(self.place.mount, path, self.engine)
+
+    async def _read(self, ref: Ref, before: Entry | None) -> Entry | None:
+        """The secret of that name; None if there is none. One that may not be read is rejected, alone."""
+        path = "/".join(part for part in (self.place.folder, ref.namespace, ref.name) if part)
+        try:
+            if self.engine == 2 and before is not None and before.version:
+                version = await self._version(path)
+                if version == before.version:
+                    return before
+                if version == 0:
+                    return None
+            stored = await self.client.read_secret(self.place.mount, path, self.engine)
+        except ForbiddenError:
+            message = f"Vault forbids to read {self.place.mount}/{path}; grant read on it in the policy of the token"
+            return before if before and before.value is not None else Entry(None, Rejection("", message))
+        return None if stored is None else _decode(ref, path, stored.data, stored.version)
+
+    async def _version(self, path: str) -> int | None:
+        """The secret's version; None where the token may not read that."""
+        try:
+            return await self.client.current_version(self.place.mount, path)
+        except ForbiddenError:
+            return None
+
+
+class VaultSecretsSource:
+    """Watches the secrets of some namespaces."""
+
+    def __init__(
+        self,
+        client: VaultClient,
+        place: VaultPlace | None = None,
+        namespaces: Iterable[str] = (),
+        *,
+        refresh: float = REFRESH,
+        name: str = "vault",
+    ) -> None:
+        """Only exactly these *namespaces* are read, all if there are none; *refresh* is in seconds."""
+        self.name = name
+        self.state = SourceState(name, {_PART})
+        self._client = client
+        self._reader = SecretsReader(client, place or VaultPlace(), frozenset(namespaces))
+        self._refresh = refresh
+
+    async def watch_changes(self) -> AsyncGenerator[Change, None]:
+        """Yields all secrets first, then what is different; keeps the token alive meanwhile."""
+        keeper = asyncio.create_task(self._client.keep_token(self.state.reporter("token")), name=f"{self.name}/token")
+        sent: Mapping[Ref, Entry] | None = None
+        try:
+            async with aclosing(self._poll()) as readings:
+                async for entries in readings:
+                    change = self._compare(sent, entries)
+                    sent = entries
+                    if change is not None:
+                        yield change
+                        self.state.sent(_PART)
+                    if keeper.done():
+                        keeper.result()
+        finally:
+            await cancel([keeper])
+
+    def _compare(self, before: Mapping[Ref, Entry] | None, now: Mapping[Ref, Entry]) -> Change | None:
+        if before is None:
+            return Change(self.name, SECRET.name, now, complete=True)
+        puts = {ref: entry for ref, entry in now.items() if before.get(ref) != entry}
+        deletes = frozenset(before.keys() - now.keys())
+        return Change(self.name, SECRET.name, puts, deletes) if puts or deletes else None
+
+    async def _poll(self) -> AsyncGenerator[Mapping[Ref, Entry], None]:
+        """Yields each successful reading; rests at least as long as the reading took."""
+        report = self.state.reporter(_PART)
+
+        def failed(state: tenacity.RetryCallState) -> None:
+            failure = state.outcome.exception() if state.outcome else None
+            report(failure if isinstance(failure, WorldError) else None)
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(WorldError), wait=BACK_OFF, before_sleep=failed
+        )
+        while True:
+            began = time.monotonic()
+            entries: Mapping[Ref, Entry] = await retrying(self._reader.read)
+            report(None)
+            yield entries
+            took = time.monotonic() - began
+            await asyncio.sleep(max(self._refresh - took, took))
+
+
+def _decode(ref: Ref, path: str, data: Mapping[str, Any], version: int) -> Entry:
+    if not ref.namespace:
+        message = f"the secret {path} is not in the folder of a namespace; store it at .../<namespace>/<name>"
+        return Entry(None, Rejection("", message), version=version)
+    decoded = codec.decode(SECRET, json.dumps(data).encode(), ref)
+    return Entry(decoded.message, decoded.rejection, decoded.status, version)
+
+
+async def _all_or_first_failure(workers: Iterable[Any]) -> None:
+    """Runs workers side by side; the first failure ends the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(worker) for worker in workers]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await cancel(tasks)
