@@ -1,7 +1,7 @@
 """Prometheus metrics: events are counted as they happen, states are read when somebody asks.
 
 Where the reference exports the same thing, its name is exported as well, so that existing dashboards go on working
-(its names have ``/`` and ``.``, which its exporter writes as ``_``).
+(its names have ``/`` and ``.``, which its exporter writes as ``_``). The xDS server adds its own to the same registry.
 """
 
 from collections import Counter as Tally
@@ -32,7 +32,6 @@ class Metrics:
     """All metrics of one process, in a registry of their own."""
 
     def __init__(self, view: AdminView) -> None:
-        self._view = view
         self.registry = CollectorRegistry(auto_describe=False)
         for process in (ProcessCollector, PlatformCollector, GCCollector):
             process(registry=self.registry)
@@ -48,18 +47,8 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self._nacks = Counter(
-            "gloo_nomad_xds_nacks", "Responses that an Envoy rejected.", ["role", "type"], registry=self.registry
-        )
-        self._responses = Counter("gloo_nomad_xds_responses", "Responses to Envoys.", ["type"], registry=self.registry)
-        self._responses_reference = Counter(
-            "xds_responses", "The same under the reference's name.", registry=self.registry
-        )
         self._validations = Counter(
             "gloo_nomad_validations", "Objects that were validated.", ["result"], registry=self.registry
-        )
-        self._statuses = Counter(
-            "gloo_nomad_status_writes", "Statuses that were written.", ["result"], registry=self.registry
         )
         self.registry.register(_States(view))
 
@@ -68,22 +57,9 @@ class Metrics:
         self._translation.observe(seconds)
         self._translation_reference.observe(seconds)
 
-    def nacked(self, role: str, type_url: str) -> None:
-        """An Envoy rejected a response."""
-        self._nacks.labels(_known_role(self._view, role), short_name(type_url)).inc()
-
-    def responded(self, type_url: str) -> None:
-        """A response was sent to an Envoy."""
-        self._responses.labels(short_name(type_url)).inc()
-        self._responses_reference.inc()
-
     def validated(self, *, accepted: bool) -> None:
         """An object was validated before it was written."""
         self._validations.labels("accepted" if accepted else "rejected").inc()
-
-    def status_written(self, *, failed: bool = False) -> None:
-        """A status was written to an object."""
-        self._statuses.labels("failed" if failed else "written").inc()
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""
@@ -131,7 +107,7 @@ class _States(Collector):
         yield objects
 
     def _resources(self) -> Iterator[Metric]:
-        resources = GaugeMetricFamily("gloo_nomad_xds_resources", "Envoy resources.", labels=["role", "type"])
+        resources = GaugeMetricFamily("gloo_nomad_served_resources", "Envoy resources.", labels=["role", "type"])
         reference = GaugeMetricFamily(
             "api_gloo_solo_io_translator_resources", "The reference's name for it.", labels=["proxy", "resource"]
         )
@@ -143,8 +119,10 @@ class _States(Collector):
         yield from (resources, reference)
 
     def _streams(self) -> Iterator[Metric]:
-        streams = GaugeMetricFamily("gloo_nomad_xds_streams", "Connected Envoys.", labels=["role", "protocol"])
-        rejecting = GaugeMetricFamily("gloo_nomad_xds_rejecting", "Envoys that reject what they have.", labels=["role"])
+        streams = GaugeMetricFamily("gloo_nomad_connected_envoys", "Connected Envoys.", labels=["role", "protocol"])
+        rejecting = GaugeMetricFamily(
+            "gloo_nomad_rejecting_envoys", "Envoys that reject what they have.", labels=["role"]
+        )
         clients = [(_known_role(self._view, client.role), client) for client in self._view.clients()]
         for (role, protocol), count in sorted(Tally((role, client.protocol) for role, client in clients).items()):
             streams.add_metric([role, protocol], count)
