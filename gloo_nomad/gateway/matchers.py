@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from gloo_nomad.api.gen import matchers_pb2
 from gloo_nomad.reports import Finding, error, warning
 
-FIELDS: Final = {
+READS: Final = {
     "matchers.core.gloo.solo.io.Matcher": (
         "prefix",
         "exact",

@@ -24,6 +24,8 @@ FIELDS: Final = {
 
 SourceRef = proxy_pb2.SourceMetadata.SourceRef
 _NOT_FOUND: Final = 404
+_MAX_BODY_BYTES: Final = 4096
+"""What Envoy takes as the body of a direct response unless it is told of more."""
 
 
 def source_ref(source: ObjectRef, generation: int) -> SourceRef:
@@ -83,5 +85,7 @@ def build_replacement(
     built = proxy_pb2.Route(matchers=matchers)
     built.metadata_static.sources.extend(sources)
     built.direct_response_action.status = code if 200 <= code < 600 else _NOT_FOUND
-    built.direct_response_action.body = policy.invalid_route_response_body
+    body = policy.invalid_route_response_body
+    if len(body.encode()) <= _MAX_BODY_BYTES:
+        built.direct_response_action.body = body
     return built

@@ -1,0 +1,1 @@
+"""Stages fed with objects as users write them."""
