@@ -71,8 +71,8 @@ class ServedUpstream:
 class ClusterSet:
     """All clusters; every proxy is served the same ones."""
 
-    clusters: Resources = NO_RESOURCES
-    secrets: Resources = NO_RESOURCES
+    clusters: Resources = field(default_factory=lambda: NO_RESOURCES)
+    secrets: Resources = field(default_factory=lambda: NO_RESOURCES)
     problems: Problems = ()
     upstreams: Mapping[str, ServedUpstream] = field(default_factory=lambda: MappingProxyType({}))
     """What is behind each cluster, by its name."""

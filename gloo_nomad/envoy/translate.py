@@ -5,7 +5,7 @@ touches.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from gloo_nomad.api.gen import settings_pb2
@@ -22,9 +22,9 @@ from gloo_nomad.store.snapshot import ConfigSnapshot
 class EnvoyProxy:
     """What the Envoys of one proxy are served, apart from clusters and endpoints."""
 
-    listeners: Resources = NO_RESOURCES
-    routes: Resources = NO_RESOURCES
-    secrets: Resources = NO_RESOURCES
+    listeners: Resources = field(default_factory=lambda: NO_RESOURCES)
+    routes: Resources = field(default_factory=lambda: NO_RESOURCES)
+    secrets: Resources = field(default_factory=lambda: NO_RESOURCES)
     problems: Problems = ()
     consul_services: frozenset[str] = frozenset()
     """Services that ``consul`` destinations name, as ``names.consul_service_key`` writes them."""
