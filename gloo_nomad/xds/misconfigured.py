@@ -19,12 +19,11 @@ ANSWER: Final = (
 _LISTENER_NAME: Final = "listener-for-invalid-envoy"
 _ROUTES_NAME: Final = "routes-for-invalid-envoy"
 _VIRTUAL_HOST_NAME: Final = "invalid-envoy-config-vhost"
-_PORT: Final = 8080
 
 
-def build_misconfigured_snapshot(*, ipv4_only: bool = False) -> XdsSnapshot:
-    """A listener on port 8080 of all addresses that answers everything with 500 and what is to be done."""
-    listener, routes = _build_listener("0.0.0.0" if ipv4_only else "::"), _build_routes()
+def build_misconfigured_snapshot(*, ipv4_only: bool = False, port: int = 8080) -> XdsSnapshot:
+    """A listener on all addresses that answers everything with 500 and what is to be done."""
+    listener, routes = _build_listener("0.0.0.0" if ipv4_only else "::", port), _build_routes()
     return XdsSnapshot({LISTENER: _resources(_LISTENER_NAME, listener), ROUTES: _resources(_ROUTES_NAME, routes)})
 
 
@@ -32,7 +31,7 @@ def _resources(name: str, body: bytes) -> Resources:
     return {name: Resource(name, version_of(body), body)}
 
 
-def _build_listener(address: str) -> bytes:
+def _build_listener(address: str, port: int) -> bytes:
     ads = config_source_pb2.ConfigSource(
         ads=config_source_pb2.AggregatedConfigSource(), resource_api_version=config_source_pb2.ApiVersion.V3
     )
@@ -48,7 +47,7 @@ def _build_listener(address: str) -> bytes:
     network_filter = listener_components_pb2.Filter(
         name="envoy.filters.network.http_connection_manager", typed_config=typed_config(manager)
     )
-    socket = address_pb2.SocketAddress(address=address, port_value=_PORT, ipv4_compat=address == "::")
+    socket = address_pb2.SocketAddress(address=address, port_value=port, ipv4_compat=address == "::")
     return to_bytes(
         listener_pb2.Listener(
             name=_LISTENER_NAME,
