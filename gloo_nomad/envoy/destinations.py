@@ -4,10 +4,11 @@ A destination that does not exist is a warning, and the route goes to a cluster 
 answers 503 for it and serves the rest.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from envoy.config.route.v3 import route_components_pb2
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
@@ -61,16 +62,24 @@ class Destinations:
 def apply_single(
     destination: destination_pb2.Destination, out: Any, lookup: Destinations, reached: Reached
 ) -> Iterator[Finding]:
-    """One destination onto a RouteAction or a ClusterWeight: cluster and subset."""
+    """One destination onto a RouteAction: cluster and subset."""
+    out.cluster = yield from _pick_cluster(destination, out, lookup, reached)
+
+
+def _pick_cluster(
+    destination: destination_pb2.Destination, out: Any, lookup: Destinations, reached: Reached
+) -> Generator[Finding, None, str]:
+    """The name of the destination's cluster; its subset goes onto *out*, a RouteAction or a ClusterWeight."""
     match destination.WhichOneof("destination_type"):
         case "upstream":
-            yield from _apply_upstream(destination, out, lookup, reached)
+            return (yield from _apply_upstream(destination, out, lookup, reached))
         case "consul":
-            yield from _apply_consul(destination.consul, out, reached)
+            return (yield from _apply_consul(destination.consul, out, reached))
         case "kube":
             yield error("kube", "services of Kubernetes do not exist here; name an upstream or a Consul service")
         case _:
             yield error("", "names nothing: give it an upstream or a Consul service")
+    return ""
 
 
 def apply_weighted(
@@ -82,12 +91,18 @@ def apply_weighted(
         total += weighted.weight.value
         entry = out.clusters.add()
         entry.weight.value = weighted.weight.value
-        for finding in apply_single(weighted.destination, entry, lookup, reached):
+        for finding in _apply_entry(weighted.destination, entry, lookup, reached):
             yield finding.under(f"destinations[{index}].destination")
     if not out.clusters:
         yield error("destinations", "is empty: name at least one destination")
     elif not 1 <= total <= MAX_WEIGHT_SUM:
         yield error("destinations", f"all weights together are {total}; they must be 1 to {MAX_WEIGHT_SUM}")
+
+
+def _apply_entry(
+    destination: destination_pb2.Destination, out: Any, lookup: Destinations, reached: Reached
+) -> Iterator[Finding]:
+    out.name = yield from _pick_cluster(destination, out, lookup, reached)
 
 
 def find_group(
@@ -105,8 +120,6 @@ def find_group(
 
 def group_findings(group: upstream_pb2.UpstreamGroup, lookup: Destinations) -> Iterator[Finding]:
     """What is wrong with an UpstreamGroup, whether a route uses it or not."""
-    from envoy.config.route.v3 import route_components_pb2
-
     inside = Destinations(lookup.reads, lookup.settings, group.metadata.namespace)
     yield from apply_weighted(group.destinations, route_components_pb2.WeightedCluster(), inside, Reached())
 
@@ -121,12 +134,11 @@ def apply_cluster_header(header: str, out: Any, reached: Reached) -> Iterator[Fi
 
 def _apply_upstream(
     destination: destination_pb2.Destination, out: Any, lookup: Destinations, reached: Reached
-) -> Iterator[Finding]:
+) -> Generator[Finding, None, str]:
     written = destination.upstream
     ref = Ref(written.namespace or lookup.namespace, written.name)
     if not ref.name:
         yield error("upstream.name", "is required")
-    out.cluster = cluster_name(ref)
     reached.upstreams.add(ref)
     selectors = lookup.reads.view(UPSTREAM.name, ref, _selectors)
     if selectors is None:
@@ -135,6 +147,7 @@ def _apply_upstream(
     if destination.HasField("subset"):
         _apply_metadata(dict(destination.subset.values), out)
         yield from _subset_findings(destination.subset.values, ref, selectors)
+    return cluster_name(ref)
 
 
 def _selectors(upstream: upstream_pb2.Upstream | None) -> tuple[SELECTOR, ...] | None:
@@ -153,12 +166,13 @@ def _subset_findings(values: Any, ref: Ref, selectors: tuple[SELECTOR, ...] | No
         yield error("subset", f"upstream {ref} has no subsets by exactly these keys; it has them by: {offered}")
 
 
-def _apply_consul(consul: destination_pb2.ConsulServiceDestination, out: Any, reached: Reached) -> Iterator[Finding]:
+def _apply_consul(
+    consul: destination_pb2.ConsulServiceDestination, out: Any, reached: Reached
+) -> Generator[Finding, None, str]:
     """A Consul service; the subset is exactly these tags, and these datacenters one after the other."""
     if not consul.service_name or not consul.service_name.isprintable():
         yield error("consul.serviceName", "is required: the name of the service in Consul")
-        return
-    out.cluster = consul_cluster_name(consul.service_name)
+        return ""
     datacenters = list(dict.fromkeys(consul.data_centers))
     reached.consul_services.update(consul_service_key(consul.service_name, name) for name in datacenters or ("",))
     wanted: dict[str, Any] = {TAGS_KEY: tags_value(consul.tags)} if consul.tags else {}
@@ -167,6 +181,7 @@ def _apply_consul(consul: destination_pb2.ConsulServiceDestination, out: Any, re
         wanted = {**wanted, "fallback_list": [*choices, wanted]}
     if wanted:
         _apply_metadata(wanted, out)
+    return consul_cluster_name(consul.service_name)
 
 
 def _apply_metadata(values: dict[str, Any], out: Any) -> None:
