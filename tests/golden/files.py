@@ -92,7 +92,7 @@ def orphans() -> list[Path]:
 def run_whole(path: Path) -> Outcome:
     """A whole configuration, through the pipeline; a document of kind Settings is the settings file."""
     documents = [document for document in yaml.load_all(path.read_text(encoding="utf-8"), yaml.CSafeLoader) if document]
-    settings = next((document for document in documents if document["kind"] == "Settings"), {})
+    settings: dict[str, Any] = next((document for document in documents if document["kind"] == "Settings"), {})
     objects = [document for document in documents if document["kind"] != "Settings"]
     return run_pipeline(objects, {key: value for key, value in settings.items() if key != "kind"})
 

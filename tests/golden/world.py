@@ -1,5 +1,6 @@
 """Objects through the whole pipeline: what Envoy is served, as documents, and what is reported."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -82,7 +83,7 @@ def _to_change(document: Document, created: int) -> Change:
         ref, text = Ref(*document["key"].split("/")), document["text"].encode()
     else:
         ref = Ref(document["metadata"]["namespace"], document["metadata"]["name"])
-        text = codec.to_json({key: value for key, value in document.items() if key != "kind"}).encode()
+        text = json.dumps({key: value for key, value in document.items() if key != "kind"}).encode()
     decoded = codec.decode(kind, text, ref)
     entry = Entry(decoded.message, decoded.rejection, decoded.status, created, created)
     return Change("golden", kind.name, {ref: entry})
@@ -96,8 +97,16 @@ def to_document(type_url: str, body: bytes) -> dict[str, Any]:
     """An Envoy resource as a document, with Envoy's own field names."""
     message = symbol_database.Default().GetSymbol(type_url.removeprefix(messages.TYPE_URL_PREFIX))()
     message.ParseFromString(body)
-    document: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    document: dict[str, Any] = _sorted(json_format.MessageToDict(message, preserving_proto_field_name=True))
     return document
+
+
+def _sorted(value: Any) -> Any:
+    """Plain containers; keys sorted, because maps have no order, with the type and the name first."""
+    if isinstance(value, Mapping):
+        keys = sorted(value, key=lambda key: (key != "@type", key != "name", key))
+        return {key: _sorted(value[key]) for key in keys}
+    return [_sorted(entry) for entry in value] if isinstance(value, list) else value
 
 
 def parse_objects(documents: Iterable[Document]) -> Iterator[Any]:
