@@ -6,7 +6,7 @@ before, and what did not change is not computed again. ``translate`` is called f
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -81,9 +81,8 @@ class Pipeline:
     def _unclaimed(self, snapshot: ConfigSnapshot) -> Iterator[Problem]:
         for kind in (*CONFIG_KINDS, SETTINGS):
             for ref, message in snapshot.of(kind.name).items():
-                yield from self.memo.get(
-                    ("unclaimed", kind.name, ref), (message,), lambda k=kind, r=ref, m=message: _warn_unclaimed(k, r, m)
-                )
+                compute = partial(_warn_unclaimed, kind, ref, message)
+                yield from self.memo.get(("unclaimed", kind.name, ref), (message,), compute)
 
 
 def _warn_unclaimed(kind: Kind, ref: Ref, message: Any) -> Problems:

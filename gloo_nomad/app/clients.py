@@ -6,9 +6,11 @@ from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.clients.address import Address, Tls, parse_address
 from gloo_nomad.clients.consul import ConsulOptions
 from gloo_nomad.clients.token import Token
+from gloo_nomad.clients.vault import VaultClient, VaultOptions
 from gloo_nomad.settings import RuntimeSettings, SettingsError
 
 CONSUL_PORT = 8500
+VAULT_PORT = 8200
 
 
 def consul_options(settings: RuntimeSettings) -> ConsulOptions | None:
@@ -40,6 +42,44 @@ def _consul_tls(consul: settings_pb2.Settings.ConsulConfiguration, environ: Mapp
         key_file=consul.key_file,
         server_name=environ.get("CONSUL_TLS_SERVER_NAME", ""),
         insecure=consul.insecure_skip_verify.value,
+    )
+
+
+def vault_client(vault: settings_pb2.Settings.VaultSecrets, settings: RuntimeSettings) -> VaultClient:
+    """A client of the Vault that a secret source names; its token is the settings' or the environment's.
+
+    A token file (Nomad's ``VAULT_TOKEN_FILE``) is followed when it changes.
+
+    Raises:
+        SettingsError: there is no address, or it cannot be read.
+    """
+    environ = settings.environ
+    if vault.WhichOneof("auth_method") == "aws":
+        raise SettingsError("vaultSecretSource.aws is not supported; give accessToken, VAULT_TOKEN or VAULT_TOKEN_FILE")
+    address = vault.address or environ.get("VAULT_ADDR", "")
+    if not address:
+        raise SettingsError("vaultSecretSource.address is missing; write it, or set VAULT_ADDR")
+    token = vault.access_token or vault.token or environ.get("VAULT_TOKEN", "")
+    return VaultClient(
+        VaultOptions(
+            address=_address(address, VAULT_PORT, "vaultSecretSource.address"),
+            token=Token(token, environ.get("VAULT_TOKEN_FILE", "")),
+            namespace=environ.get("VAULT_NAMESPACE", ""),
+            tls=_vault_tls(vault, environ),
+        )
+    )
+
+
+def _vault_tls(vault: settings_pb2.Settings.VaultSecrets, environ: Mapping[str, str]) -> Tls:
+    """``tlsConfig``, or the deprecated fields of the same names where there is none."""
+    tls = vault.tls_config if vault.HasField("tls_config") else vault
+    return Tls(
+        ca_file=tls.ca_cert or environ.get("VAULT_CACERT", ""),
+        ca_path=tls.ca_path or environ.get("VAULT_CAPATH", ""),
+        cert_file=tls.client_cert or environ.get("VAULT_CLIENT_CERT", ""),
+        key_file=tls.client_key or environ.get("VAULT_CLIENT_KEY", ""),
+        server_name=tls.tls_server_name or environ.get("VAULT_TLS_SERVER_NAME", ""),
+        insecure=tls.insecure.value,
     )
 
 

@@ -16,7 +16,7 @@ from gloo_nomad.app.nacks import Nacks
 from gloo_nomad.app.sources import Sources
 from gloo_nomad.app.statuses import run_statuses
 from gloo_nomad.clients.consul import ConsulClient
-from gloo_nomad.serving import serve
+from gloo_nomad.serving import ServingError, serve, shown
 from gloo_nomad.store.leader import Leader
 from gloo_nomad.store.status_writer import StatusWriter
 from gloo_nomad.xds import server as xds_server
@@ -30,13 +30,16 @@ async def serve_xds(engine: Engine, cache: XdsCache, metrics: Metrics) -> None:
     """Serves Envoys until cancelled."""
     host, port = engine.base.xds_bind
     nacks = Nacks(engine)
-    server = await xds_server.serve(
-        cache,
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        metrics=XdsMetrics(metrics.registry),
-        on_nack=nacks.rejected,
-        on_recovery=nacks.recovered,
-    )
+    try:
+        server = await xds_server.serve(
+            cache,
+            shown(host, port),
+            metrics=XdsMetrics(metrics.registry),
+            on_nack=nacks.rejected,
+            on_recovery=nacks.recovered,
+        )
+    except xds_server.XdsBindError as failure:
+        raise ServingError(str(failure)) from failure
     log.info("xds", address=server.address)
     try:
         await server.wait()

@@ -40,9 +40,9 @@ class Nacks:
         if translation is None:
             return
         if type_url in {CLUSTER, ENDPOINTS}:
-            ref = translation.clusters.source(name)
-            if ref is not None:
-                yield UPSTREAM.object_ref(ref)
+            served = translation.clusters.upstreams.get(name)
+            if served is not None:
+                yield UPSTREAM.object_ref(served.ref)
             return
         for proxy in translation.proxies:
             for listener in proxy.listeners if proxy.role == role else ():

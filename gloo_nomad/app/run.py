@@ -15,7 +15,7 @@ from gloo_nomad.app.discovery import Discovery, watch_catalog
 from gloo_nomad.app.engine import Engine, Outputs
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
 from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_xds, write_statuses
-from gloo_nomad.app.sources import Sources
+from gloo_nomad.app.sources import ALL_KINDS, Sources
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.frontdoor.folder_objects import FolderObjects
 from gloo_nomad.frontdoor.kv_objects import KvObjects
@@ -79,10 +79,8 @@ class _Process:
         self.translates = bool(roles & {"gloo", "gateway"})
         self.engine = Engine(settings, translates=self.translates)
         self.cache = XdsCache(ipv4_only=settings.message.ip_v4_only) if "gloo" in roles else None
-        kinds = {} if self.translates else {"kinds": (UPSTREAM, SETTINGS)}
-        self.sources = Sources(
-            self.engine, client, with_secrets=self.translates, with_services="gloo" in roles, **kinds
-        )
+        kinds = ALL_KINDS if self.translates else (UPSTREAM, SETTINGS)
+        self.sources = Sources(self.engine, client, kinds, with_secrets=self.translates, with_services="gloo" in roles)
         self.view = admin_view(self.engine, self.sources, self.cache)
         self.metrics = Metrics(self.view)
         self.engine.outputs = self._outputs()

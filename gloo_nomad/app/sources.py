@@ -22,13 +22,15 @@ from gloo_nomad.sources.consul_kv import ConsulKvSource
 from gloo_nomad.sources.consul_services import ConsulServicesSource
 from gloo_nomad.sources.directory import DirectorySource
 from gloo_nomad.sources.source import Source, SourceState
-from gloo_nomad.sources.vault_secrets import VaultSecretsSource
+from gloo_nomad.sources.vault_secrets import VaultPlace, VaultSecretsSource
 from gloo_nomad.store.change import Change
 from gloo_nomad.store.services import CONSUL_SERVICE
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_WAIT = 60.0
+GATE_SECONDS = 0.01
+ALL_KINDS = (*CONFIG_KINDS, SETTINGS)
 
 
 @dataclass(slots=True)
@@ -37,7 +39,7 @@ class Sources:
 
     engine: Engine
     consul: ConsulClient | None
-    kinds: Sequence[Kind] = (*CONFIG_KINDS, SETTINGS)
+    kinds: Sequence[Kind] = ALL_KINDS
     with_secrets: bool = True
     with_services: bool = True
     states: list[SourceState] = field(default_factory=list)
@@ -62,6 +64,7 @@ class Sources:
                     for source in self._build()
                 ]
                 running.append(tasks.create_task(self._run_services(), name="source services"))
+                running.append(tasks.create_task(self._open_gate(), name="sources listed"))
                 await self._until_other(key)
                 for task in running:
                     task.cancel()
@@ -85,7 +88,7 @@ class Sources:
         elif self.consul is not None:
             artifacts = settings.message.WhichOneof("artifact_source") == "consul_kv_artifact_source"
             kinds = (*self.kinds, ARTIFACT) if artifacts else self.kinds
-            yield ConsulKvSource(self.consul, settings.root_key, kinds, namespaces, _wait(settings))
+            yield ConsulKvSource(self.consul, settings.root_key, kinds, namespaces, wait=_wait(settings))
 
     async def _run_services(self) -> None:
         """Watches services while discovery is on; when it is off there are none."""
@@ -107,12 +110,12 @@ class Sources:
         async with aclosing(source.watch_changes()) as changes:  # type: ignore[type-var]  # async generators in practice
             async for change in changes:
                 await queue.put(change)
-                self._note_listed()
 
-    def _note_listed(self) -> None:
-        """Opens the gate once every source has listed."""
-        if not self.engine.sources_listed.is_set() and all(state.listed for state in self.states):
-            self.engine.sources_listed.set()
+    async def _open_gate(self) -> None:
+        """Says once that every source has listed; only at the beginning, so a short look now and then will do."""
+        while not all(state.listed for state in self.states):  # noqa: ASYNC110  # states are read, nothing to wait for
+            await asyncio.sleep(GATE_SECONDS)
+        self.engine.sources_listed.set()
 
 
 def _key(settings: RuntimeSettings) -> tuple[Any, ...]:
@@ -150,9 +153,8 @@ def _secret_sources(settings: RuntimeSettings) -> Iterable[Source]:
 def _vault_source(vault: Any, settings: RuntimeSettings, name: str) -> VaultSecretsSource:
     return VaultSecretsSource(
         vault_client(vault, settings),
-        path_prefix=vault.path_prefix or "secret",
-        root_key=vault.root_key or "gloo",
-        namespaces=settings.watch_namespaces,
+        VaultPlace(vault.path_prefix or "secret", vault.root_key or "gloo"),
+        settings.watch_namespaces,
         name=name,
     )
 

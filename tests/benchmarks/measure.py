@@ -62,7 +62,7 @@ def measure(virtual_services: int, upstreams: int, changes: int, folder: Path) -
 def start_gloo(consul: ConsulAgent, target: str, folder: Path) -> ServerProcess:
     """The gloo role, alone."""
     program = Path(sys.executable).parent / "gloo-nomad"
-    command = [program, "run", "--role", "gloo", "--consul-address", consul.address]
+    command: list[str | Path] = [program, "run", "--role", "gloo", "--consul-address", consul.address]
     command += ["--xds-bind", target, "--admin-bind", f"127.0.0.1:{free_port()}"]
     return start_process("gloo", command, folder / "gloo.log", env=dict(os.environ))
 
