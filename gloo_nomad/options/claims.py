@@ -1,26 +1,34 @@
 """Warns of every field that an object sets and nothing makes work: nothing is dropped in silence."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
 from gloo_nomad.options.hooks import EVERY
 from gloo_nomad.reports import Finding, warning
 
-_ALL = frozenset(EVERY)
+_ALL: Final = frozenset(EVERY)
+_NONE: Final[frozenset[str]] = frozenset()
+OPTION_MESSAGES: Final = frozenset(
+    f"gloo.solo.io.{name}Options"
+    for name in ("HttpListener", "Listener", "Route", "TcpListener", "VirtualHost", "WeightedDestination")
+)
+"""What holds options: every field in them needs an owner, also while nobody claims any."""
 
 
 def unclaimed(message: Message, claims: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
     """A warning for each field that is set in *message*, at any depth, and that no module claims.
 
-    A message type that nobody mentions counts as read by whoever claims the field that holds it.
+    A message type that nobody mentions counts as read by whoever claims the field that holds it, unless it is one of
+    ``OPTION_MESSAGES``.
     """
     yield from _walk(message, claims, "")
 
 
 def _walk(message: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iterator[Finding]:
-    known = claims.get(message.DESCRIPTOR.full_name)
+    name = message.DESCRIPTOR.full_name
+    known = claims.get(name, _NONE if name in OPTION_MESSAGES else None)
     if known is None:
         return
     for descriptor, value in message.ListFields():
