@@ -36,20 +36,20 @@ class CoreScenarios:
         ports = [run_echo("mover-a"), run_echo("mover-b")]
         scene.put(UPSTREAM, "e2e-mover", {"static": {"hosts": [{"addr": "127.0.0.1", "port": ports[0]}]}})
         host = scene.put_host("e2e-mover", to_upstream("e2e-mover"))
-        scene.wait_for(host, "/", 200, "mover-a")
+        scene.wait_for(host, "/x", 200, "mover-a")
 
         scene.put(UPSTREAM, "e2e-mover", {"static": {"hosts": [{"addr": "127.0.0.1", "port": ports[1]}]}})
         statuses: set[int] = set()
 
         def is_moved() -> bool:
-            answer = scene.get("/", host)
+            answer = scene.get("/x", host)
             statuses.add(answer.status)
             return "mover-b" in answer.text
 
         wait_until(is_moved, "the move of the traffic", FOLLOW_SECONDS)
         assert statuses == {200}
         scene.delete_host("e2e-mover")
-        scene.wait_for(host, "/", 404)
+        scene.wait_for(host, "/x", 404)
         scene.source.delete(UPSTREAM, "e2e-mover")
 
     def test_a_bad_object_hurts_only_itself(self, scene: Scene) -> None:
@@ -62,15 +62,15 @@ class CoreScenarios:
         scene.source.put(VIRTUAL_SERVICE, "e2e-bad-bytes", "\x00\x01\x02")
 
         host = scene.put_host("e2e-good", direct("good"))
-        scene.wait_for(host, "/", 200, "good")
+        scene.wait_for(host, "/x", 200, "good")
         scene.put_host("e2e-good", direct("better"))
-        scene.wait_for(host, "/", 200, "better")
+        scene.wait_for(host, "/x", 200, "better")
 
         assert scene.get("/echo/hello").status == 200
         assert scene.daemon_pids() == daemons
         for name in ("e2e-bad-yaml", "e2e-bad-field", "e2e-bad-bytes", "e2e-good"):
             scene.delete_host(name)
-        scene.wait_for(host, "/", 404)
+        scene.wait_for(host, "/x", 404)
 
     def test_a_repaired_object_is_served(self, scene: Scene) -> None:
         """An object that was rejected is served as soon as it is right."""
@@ -78,9 +78,9 @@ class CoreScenarios:
 
         host = scene.put_host("e2e-repair", direct("repaired"))
 
-        scene.wait_for(host, "/", 200, "repaired")
+        scene.wait_for(host, "/x", 200, "repaired")
         scene.delete_host("e2e-repair")
-        scene.wait_for(host, "/", 404)
+        scene.wait_for(host, "/x", 404)
 
     def test_a_rotated_certificate_drops_no_connection(self, scene: Scene) -> None:
         """New connections get the new certificate, while an open one goes on, and no request fails meanwhile."""
@@ -113,18 +113,18 @@ class CoreScenarios:
             "e2e-late", direct("late"), sslConfig={"secretRef": reference, "sniDomains": ["e2e-late.test"]}
         )
         marker = scene.put_host("e2e-late-marker", direct("seen"))
-        scene.wait_for(marker, "/", 200, "seen")
+        scene.wait_for(marker, "/x", 200, "seen")
         assert scene.get_securely("/echo/hello").status == 200
 
         pair = scene.authority.issue(host)
         scene.source.put_certificate("e2e-late-tls", pair)
 
         def is_served() -> bool:
-            answer = scene.get_securely("/", host)
+            answer = scene.get_securely("/x", host)
             return answer.status == 200 and answer.text == "late" and answer.certificate == pair.der
 
         wait_until(is_served, "the late certificate", 60.0)
         assert scene.get_securely("/echo/hello").status == 200
         scene.delete_host("e2e-late")
         scene.delete_host("e2e-late-marker")
-        scene.wait_for(marker, "/", 404)
+        scene.wait_for(marker, "/x", 404)

@@ -156,7 +156,7 @@ class TestMainJob(CoreScenarios):
         source = scene.source
         assert isinstance(source, ConsulKv)
         host = scene.put_host("e2e-status", direct("fine"))
-        scene.wait_for(host, "/", 200, "fine")
+        scene.wait_for(host, "/x", 200, "fine")
         wait_until(
             lambda: "Accepted" in source.text(VIRTUAL_SERVICE, "e2e-status"), "the status Accepted", FOLLOW_SECONDS
         )
@@ -170,7 +170,7 @@ class TestMainJob(CoreScenarios):
         )
         assert "noSuchField" in source.text(VIRTUAL_SERVICE, "e2e-status")
         scene.delete_host("e2e-status")
-        scene.wait_for(host, "/", 404)
+        scene.wait_for(host, "/x", 404)
 
     def test_another_jobs_service_needs_only_a_route(self, scene: Scene, cluster: Cluster) -> None:
         """A service that another Nomad job starts is found and routed to with no object but the route."""
@@ -233,9 +233,9 @@ class TestMainJob(CoreScenarios):
 
         assert statuses == {200}
         host = scene.put_host("e2e-after", direct("after"))
-        wait_until(lambda: scene.get("/", host).status == 200, "a change after the restart", 60.0)
+        wait_until(lambda: scene.get("/x", host).status == 200, "a change after the restart", 60.0)
         scene.delete_host("e2e-after")
-        scene.wait_for(host, "/", 404)
+        scene.wait_for(host, "/x", 404)
 
     def test_a_stopping_envoy_drains(self, scene: Scene, cluster: Cluster) -> None:
         """A stopped Envoy leaves Consul first, answers what still comes, asks its clients to go, and is replaced."""
