@@ -11,6 +11,7 @@ Computations may be nested: what an inner ``track`` looked up counts for the out
 result keeps the inner ones alive.
 """
 
+import operator
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
@@ -78,23 +79,27 @@ class Reads:
 
     def hold(self, snapshot: ConfigSnapshot) -> bool:
         """Whether every look-up would give the same in another snapshot."""
-        news: dict[str, Collection[Any]] = {}
         for kind, collection in self.collections.items():
-            now = snapshot.of(kind)
-            if now is not collection:
-                news[kind] = now
-        if news and not self._hold_in(news):
-            return False
-        if not all(reads.hold(snapshot) for reads in self.nested):
-            return False
-        self.collections.update(news)
-        return True
+            if snapshot.of(kind) is not collection:
+                if not self._hold_in(snapshot):
+                    return False
+                break
+        return not self.nested or all(reads.hold(snapshot) for reads in self.nested)
 
     def _collection(self, kind: str) -> Collection[Any]:
         collection = self.collections[kind] = self.snapshot.of(kind)
         return collection
 
-    def _hold_in(self, news: dict[str, Collection[Any]]) -> bool:
+    def _hold_in(self, snapshot: ConfigSnapshot) -> bool:
+        """The same for the collections that are others now, and what they are is remembered."""
+        found = ((kind, snapshot.of(kind)) for kind in self.collections)
+        news = {kind: now for kind, now in found if now is not self.collections[kind]}
+        holds = self._hold_among(news)
+        if holds:
+            self.collections.update(news)
+        return holds
+
+    def _hold_among(self, news: dict[str, Collection[Any]]) -> bool:
         changes: dict[str, Iterable[Ref] | None] = {}
         for kind, now in news.items():
             changed = now.changed_since(self.collections[kind])
@@ -252,6 +257,8 @@ class Memo:
 def _identical(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
     if len(left) != len(right):
         return False
+    if all(map(operator.is_, left, right)):
+        return True
     for a, b in zip(left, right, strict=True):
         if a is not b and (type(a) not in _BY_VALUE or type(a) is not type(b) or a != b):
             return False
