@@ -27,7 +27,7 @@ ROUTES: Mapping[str, Mapping[str, Any]] = {
     "/regex": {
         "options": {"regexRewrite": {"pattern": {"regex": "^/regex/([^/]+)/([^/]+)$"}, "substitution": r"/\2/\1"}}
     },
-    "/host": {"options": {"hostRewrite": "inside.example.com", "appendXForwardedHost": True}},
+    "/literal-host": {"options": {"hostRewrite": "inside.example.com", "appendXForwardedHost": True}},
     "/host-header": {"options": {"hostRewriteHeader": "x-wanted"}},
     "/host-path": {
         "options": {
@@ -172,7 +172,7 @@ def test_paths_are_rewritten(gateway: Gateway) -> None:
 
 def test_hosts_are_rewritten(gateway: Gateway) -> None:
     """By a literal, a header, the path, or the upstream's own name; the original is kept when asked for."""
-    literal = gateway.seen("/host", host="outside.example.com")["headers"]
+    literal = gateway.seen("/literal-host", host="outside.example.com")["headers"]
 
     assert literal["host"] == "inside.example.com"
     assert literal["x-forwarded-host"] == "outside.example.com"
