@@ -29,7 +29,16 @@ from gloo_nomad.frontdoor.objects import (
     remove_object,
     write_object,
 )
-from gloo_nomad.frontdoor.reading import expected_version, flag, kind_of, only_document, read_body, ref_of, version_in
+from gloo_nomad.frontdoor.reading import (
+    expected_version,
+    flag,
+    kind_of,
+    namespace_of,
+    only_document,
+    read_body,
+    ref_of,
+    version_in,
+)
 from gloo_nomad.frontdoor.validation import BusyError
 from gloo_nomad.reports import Problem, Problems, Severity, describe_problem, is_rejected
 
@@ -111,7 +120,7 @@ async def validate_documents(door: FrontDoor, request: Request) -> Response:
 async def list_objects(door: FrontDoor, request: Request) -> Response:
     """All objects of a kind; values that are no objects are listed as problems."""
     kind = kind_of(request)
-    stored = await door.store.list_objects(kind, request.path_params.get("namespace", ""))
+    stored = await door.store.list_objects(kind, namespace_of(request))
     described = await asyncio.to_thread(lambda: [describe_stored(one) for one in stored])
     items = [found for found in described if not isinstance(found, Problem)]
     problems = [describe_problem(found) for found in described if isinstance(found, Problem)]

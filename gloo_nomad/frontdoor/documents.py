@@ -27,6 +27,7 @@ MAX_LINES: Final = 20_000
 UNKNOWN: Final = "Document"
 """Stands for the kind in the name of what is no object; the name is then the place where it was read."""
 _SEPARATOR: Final = re.compile(rb"^---(?:[ \t][^\n]*)?\r?$", re.MULTILINE)
+_NO_KIND: Final = "the fields do not say what kind of object this is: give apiVersion, kind and spec"
 _COMMON: Final = frozenset({"metadata", "namespaced_statuses", "status"})
 
 
@@ -140,6 +141,8 @@ def recognise(document: Mapping[str, Any], decodes: Callable[[Kind], bool]) -> K
     if written is not None and ("apiVersion" in document or "spec" in document):
         return KINDS.get(str(written)) or Rejection("kind", f"{written} is no kind of object; {_known_kinds()}")
     fields = frozenset(str(name) for name in document)
+    if not fields - _COMMON:
+        return Rejection("", _NO_KIND)
     voted = _vote(fields)
     if voted is not None:
         return voted
@@ -152,10 +155,10 @@ def recognise(document: Mapping[str, Any], decodes: Callable[[Kind], bool]) -> K
         misspelt = _vote_for_misspelt(fields)
         if misspelt is not None:
             return misspelt
-    if choice and fields - {"metadata"}:
+    if choice:
         names = " or ".join(kind.name for kind in choice)
         return Rejection("", f"this may be a {names}: say which by apiVersion, kind and spec, or by its folder")
-    return Rejection("", "the fields do not say what kind of object this is: give apiVersion, kind and spec")
+    return Rejection("", _NO_KIND)
 
 
 def _vote(fields: frozenset[str]) -> Kind | None:

@@ -45,6 +45,7 @@ ALIASES: Final[dict[str, Kind]] = {
 MAX_NAME: Final = 253
 _LABEL: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_PLAIN: Final = re.compile(rf"[^\s/\x00-\x1f\x7f]{{1,{MAX_NAME}}}")
 _BY_NAME: Final = {
     **{kind.name.lower(): kind for kind in KINDS.values()},
     **{kind.plural: kind for kind in KINDS.values()},
@@ -56,6 +57,11 @@ _BY_NAME: Final = {
 def kind_named(name: str) -> Kind | None:
     """The kind that a person means: ``vs``, ``virtualservice``, ``VirtualServices``."""
     return _BY_NAME.get(name.lower())
+
+
+def is_findable(name: str) -> bool:
+    """Whether something may be stored under a name, though it might not be written by this program."""
+    return _PLAIN.fullmatch(name) is not None and name not in {".", ".."}
 
 
 def check_name(ref: Ref) -> Rejection | None:

@@ -9,7 +9,7 @@ from gloo_nomad.api.kinds import Kind
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.frontdoor.answers import ApiError
 from gloo_nomad.frontdoor.documents import Document, parse_documents, read_document
-from gloo_nomad.frontdoor.naming import kind_named
+from gloo_nomad.frontdoor.naming import is_findable, kind_named
 from gloo_nomad.frontdoor.objects import ABSENT, NOT_STORED
 
 MAX_BODY: Final = 1024 * 1024
@@ -27,7 +27,19 @@ def kind_of(request: Request) -> Kind:
 
 def ref_of(request: Request) -> Ref:
     """The name that the path gives."""
-    return Ref(request.path_params["namespace"], request.path_params["name"])
+    return Ref(namespace_of(request), _part(request, "name"))
+
+
+def namespace_of(request: Request) -> str:
+    """The namespace that the path gives, or "" for all."""
+    return _part(request, "namespace") if "namespace" in request.path_params else ""
+
+
+def _part(request: Request, name: str) -> str:
+    written: str = request.path_params[name]
+    if not is_findable(written):
+        raise ApiError(404, f"nothing is stored under a {name} like {written[:60]!r}")
+    return written
 
 
 def flag(request: Request, name: str) -> bool:
