@@ -22,12 +22,13 @@ class Breach(NamedTuple):
 
 
 class _FieldPlan(NamedTuple):
-    """What to do with a field: is it required, what is checked, and whether to look inside."""
+    """What to do with a field: what is wrong with it unless it is set, what is checked, and whether to look inside."""
 
     name: str
+    number: int
     repeated: bool
     presence: bool
-    required: bool
+    unset: str
     whole: Check | None
     key: Check | None
     item: Check | None
@@ -35,7 +36,10 @@ class _FieldPlan(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    fields: tuple[_FieldPlan, ...]
+    fields: dict[int, _FieldPlan]
+    """By number, those whose value has to be looked at."""
+    needed: tuple[_FieldPlan, ...]
+    """Those that break a rule unless they are set."""
     oneofs: tuple[str, ...]
 
 
@@ -49,16 +53,20 @@ def _walk(message: Any, path: str) -> Iterator[Breach]:
     for oneof in plan.oneofs:
         if message.WhichOneof(oneof) is None:
             yield Breach(path, f"one of {oneof} is required")
-    for field in plan.fields:
-        yield from _check_field(message, field, f"{path}.{field.name}" if path else field.name)
+    for field in plan.needed:
+        if not (message.HasField(field.name) if field.presence else getattr(message, field.name)):
+            yield Breach(_join(path, field.name), field.unset)
+    for descriptor, value in message.ListFields():
+        known = plan.fields.get(descriptor.number)
+        if known is not None:
+            yield from _check_field(value, known, _join(path, known.name))
 
 
-def _check_field(message: Any, field: _FieldPlan, path: str) -> Iterator[Breach]:
-    if field.presence and not message.HasField(field.name):
-        if field.required:
-            yield Breach(path, "is required")
-        return
-    value = getattr(message, field.name)
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _check_field(value: Any, field: _FieldPlan, path: str) -> Iterator[Breach]:
     if field.whole is not None and (reason := field.whole(value)):
         yield Breach(path, reason)
     if field.repeated:
@@ -84,10 +92,11 @@ def _check_entries(entries: Any, field: _FieldPlan, path: str) -> Iterator[Breac
 def _plan(message: Descriptor) -> _Plan:
     """The fields of a message type that have rules, or hold messages that may have some."""
     if message.GetOptions().Extensions[validate_pb2.disabled]:
-        return _Plan((), ())
-    plans = (_field_plan(field) for field in message.fields)
+        return _Plan({}, (), ())
+    plans = [plan for plan in map(_field_plan, message.fields) if plan is not None]
+    looked_at = {plan.number: plan for plan in plans if plan.whole or plan.key or plan.item or plan.descend}
     oneofs = (oneof.name for oneof in message.oneofs if oneof.GetOptions().Extensions[validate_pb2.required])
-    return _Plan(tuple(plan for plan in plans if plan is not None), tuple(oneofs))
+    return _Plan(looked_at, tuple(plan for plan in plans if plan.unset), tuple(oneofs))
 
 
 def _field_plan(field: FieldDescriptor) -> _FieldPlan | None:
@@ -99,7 +108,10 @@ def _field_plan(field: FieldDescriptor) -> _FieldPlan | None:
     if not (required or whole or key or item or descend):
         return None
     presence = field.has_presence and not field.is_repeated
-    return _FieldPlan(field.name, field.is_repeated, presence, required, whole, key, item, descend)
+    unset = "is required" if required else ""
+    if not presence and whole is not None:
+        unset = whole(() if field.is_repeated else field.default_value)
+    return _FieldPlan(field.name, field.number, field.is_repeated, presence, unset, whole, key, item, descend)
 
 
 def _checks(rules: Any, field: Any) -> tuple[Check | None, Check | None, Check | None]:

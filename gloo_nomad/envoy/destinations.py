@@ -6,6 +6,7 @@ answers 503 for it and serves the rest.
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from envoy.config.route.v3 import route_components_pb2
@@ -136,7 +137,7 @@ def _apply_upstream(
     destination: destination_pb2.Destination, out: Any, lookup: Destinations, reached: Reached
 ) -> Generator[Finding, None, str]:
     written = destination.upstream
-    ref = Ref(written.namespace or lookup.namespace, written.name)
+    ref = _shared_ref(written.namespace or lookup.namespace, written.name)
     if not ref.name:
         yield error("upstream.name", "is required")
     reached.upstreams.add(ref)
@@ -148,6 +149,12 @@ def _apply_upstream(
         _apply_metadata(dict(destination.subset.values), out)
         yield from _subset_findings(destination.subset.values, ref, selectors)
     return cluster_name(ref)
+
+
+@lru_cache(maxsize=65_536)
+def _shared_ref(namespace: str, name: str) -> Ref:
+    """The same object for the same name: sets of thousands of them are put together much faster."""
+    return Ref(namespace, name)
 
 
 def _selectors(upstream: upstream_pb2.Upstream | None) -> tuple[SELECTOR, ...] | None:

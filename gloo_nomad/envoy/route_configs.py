@@ -7,7 +7,8 @@ made of the virtual hosts' digests: megabytes are not hashed again.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from envoy.config.route.v3 import route_pb2
 
@@ -24,6 +25,7 @@ from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
 Clashes = Mapping[int, frozenset[str]]
+NO_CLASHES: Final[Clashes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,14 +79,15 @@ def find_clashes(hosts: Sequence[TranslatedHost]) -> Clashes:
 
     Conflicts between objects are settled by the gateway stage. What is left comes from last good versions.
     """
+    if len({domain for host in hosts for domain in host.domains}) == sum(len(host.domains) for host in hosts):
+        return NO_CLASHES
     clashes: dict[int, frozenset[str]] = {}
     owners: set[str] = set()
     for index, host in enumerate(hosts):
-        domains = [domain.lower() for domain in host.domains]
-        taken = owners.intersection(domains)
+        taken = owners.intersection(host.domains)
         if taken:
             clashes[index] = frozenset(taken)
-        owners.update(domains)
+        owners.update(host.domains)
     return clashes
 
 

@@ -67,6 +67,7 @@ class TranslatedHost:
 
     source: ObjectRef
     domains: tuple[str, ...]
+    """In lower case, as Envoy compares them."""
     wire: bytes
     """The field of a RouteConfiguration; empty if the virtual host is left out."""
     digest: bytes
@@ -118,7 +119,7 @@ def translate_virtual_host(host: VirtualHost, frame: HostFrame, reads: Reads) ->
     body = to_bytes(out) if served else b""
     return TranslatedHost(
         host.source,
-        tuple(out.domains) if served else (),
+        tuple(domain.lower() for domain in out.domains) if served else (),
         delimited(VIRTUAL_HOSTS_FIELD, body) if served else b"",
         digest(body),
         tuple(dict.fromkeys(draft.problems)),
