@@ -84,7 +84,8 @@ class VirtualHost:
         problem = Problem(finding.severity, source, path, finding.message)
         if source == self.source:
             return (problem,)
-        text = f"on sub route table {origin.source.ref}: {problem}" if origin.via else f"on {source}: {problem}"
+        below = f"sub route table {source.ref}" if source == origin.source else str(source)
+        text = f"on {below}: {problem}"
         return problem, Problem(finding.severity, self.source, origin.via or origin.path, text)
 
     def report_host(self, finding: Finding) -> Problems:

@@ -72,7 +72,8 @@ class Reads:
         It must be pure and look at nothing but its arguments: after a change only the changed objects are asked.
         *among* spares asking all of them the first time: sorted objects that have every match among them.
         """
-        candidates = self._collection(kind).items() if among is None else among
+        everything = self._collection(kind)
+        candidates = everything.items() if among is None else among
         chosen = {ref: value for ref, value in candidates if matches(ref, value)}
         self.matches.append((kind, matches, chosen))
         return tuple(chosen.items())

@@ -147,9 +147,7 @@ def test_child_without_matchers_fits_only_below_the_root() -> None:
 
 def test_pathless_delegating_matcher_keeps_its_constraints() -> None:
     """A delegating matcher with headers only guards everything below it, over several tables."""
-    middle = table(
-        routes_of("{matchers: [{prefix: /a}], delegateAction: {ref: {name: low, namespace: gloo-system}}}")
-    )
+    middle = table(routes_of("{matchers: [{prefix: /a}], delegateAction: {ref: {name: low, namespace: gloo-system}}}"))
     low = table(routes_of(leaf("{prefix: /a/1}"), leaf("{prefix: /a/2, headers: [{name: z}]}")), "low")
     outcome = with_gateway(delegate("[{headers: [{name: x, value: y}], methods: [GET]}]"), RouteTable=[middle, low])
     assert outcome.said() == []
@@ -170,7 +168,7 @@ FLAGS: list[tuple[str, str, str, list[Any]]] = [
 
 @pytest.mark.parametrize(("parent", "child", "expected"), [case[1:] for case in FLAGS], ids=[case[0] for case in FLAGS])
 def test_child_flag_goes_before_the_inherited_one(parent: str, child: str, expected: list[Any]) -> None:
-    """inheritableMatchers of the child counts, else that of the route above."""
+    """InheritableMatchers of the child counts, else that of the route above."""
     vs = delegate("[{prefix: /a, headers: [{name: p}]}]", f"{REF}\n  {parent}" if parent else REF)
     outcome = with_gateway(vs, RouteTable=table(routes_of(f"{{{child}matchers: [{{prefix: /a/1}}], {TO}}}")))
     names = [[header["name"] for header in route["matchers"][0]["headers"]] for route in outcome.routes()]
@@ -245,7 +243,10 @@ def test_weights_go_before_sorting() -> None:
 def test_cycle_is_an_error_on_the_table_that_would_be_visited_again() -> None:
     """A cycle rejects the table, tells the virtual service, is answered in its place, and leaves the rest alone."""
     first = table(
-        routes_of(leaf("{prefix: /a/1}"), "{matchers: [{prefix: /a}], delegateAction: {ref: {name: two, namespace: gloo-system}}}")
+        routes_of(
+            leaf("{prefix: /a/1}"),
+            "{matchers: [{prefix: /a}], delegateAction: {ref: {name: two, namespace: gloo-system}}}",
+        )
     )
     second = table(routes_of(leaf("{prefix: /a/2}"), f"{{matchers: [{{prefix: /a}}], {REF}}}"), "two")
     outcome = with_gateway(delegate(more=f"- {leaf('{prefix: /last}')}"), RouteTable=[first, second])
@@ -284,7 +285,9 @@ def test_long_chain_of_tables_ends_with_an_error() -> None:
     """Thousands of tables one below the other neither crash nor run away."""
     tables = [
         table(
-            routes_of(f"{{matchers: [{{prefix: /a}}], delegateAction: {{ref: {{name: t{n + 1}, namespace: gloo-system}}}}}}"),
+            routes_of(
+                f"{{matchers: [{{prefix: /a}}], delegateAction: {{ref: {{name: t{n + 1}, namespace: gloo-system}}}}}}"
+            ),
             f"t{n}" if n else "rt",
         )
         for n in range(3000)
@@ -355,9 +358,7 @@ def test_routes_are_named_if_one_on_the_way_is(top: str, below: str, expected: s
 def test_named_route_carries_each_gateway_and_proxy() -> None:
     """The same virtual service behind two gateways in two proxies has its routes named after each."""
     second = GATEWAY.replace("name: gateway-proxy", "name: second") + "proxyNames: [inside, outside]\n"
-    outcome = translate(
-        {"Gateway": [GATEWAY, second], "VirtualService": [service(f"routes: [{{name: n, {TO}}}]")]}
-    )
+    outcome = translate({"Gateway": [GATEWAY, second], "VirtualService": [service(f"routes: [{{name: n, {TO}}}]")]})
     names = {
         proxy.ref.name: proxy.listeners[0].http[0].virtual_hosts[0].message.routes[0].name for proxy in outcome.proxies
     }

@@ -133,7 +133,7 @@ INHERITED = [
 
 @pytest.mark.parametrize(("matchers", "path", "child", "expected"), [case[1:] for case in INHERITED], ids=str)
 def test_flags_say_what_a_child_inherits(matchers: bool, path: bool, child: str, expected: dict[str, Any]) -> None:
-    """inheritableMatchers puts the parent's constraints in front, inheritablePathMatchers replaces the path."""
+    """InheritableMatchers puts the parent's constraints in front, inheritablePathMatchers replaces the path."""
     parent = read(
         "{prefix: /a, caseSensitive: false, headers: [{name: x, value: y}], queryParameters: [{name: p}], "
         "methods: [GET]}"

@@ -1,5 +1,7 @@
 """Label requirements as Kubernetes defines them."""
 
+from typing import Any
+
 import pytest
 
 from gloo_nomad.api.gen import gateway_pb2, selectors_pb2
@@ -41,7 +43,7 @@ EXPRESSION_TYPES = [
 
 @pytest.mark.parametrize("expression", EXPRESSION_TYPES)
 @pytest.mark.parametrize(("operator", "key", "values", "expected"), ADMITTED)
-def test_operator(operator: str, key: str, values: list[str], expected: bool, expression: type) -> None:
+def test_operator(operator: Any, key: str, values: list[str], expected: bool, expression: Any) -> None:
     """Each operator means what it means in Kubernetes, whichever selector it is written in."""
     parsed = parse_expressions([expression(key=key, operator=operator, values=values)], "expressions")
     assert isinstance(parsed, tuple)
@@ -62,10 +64,11 @@ def test_operator(operator: str, key: str, values: list[str], expected: bool, ex
         (77, "team", [], "unknown operator 77"),
     ],
 )
-def test_requirement_that_nothing_is_measured_by(operator: str, key: str, values: list[str], text: str) -> None:
+def test_requirement_that_nothing_is_measured_by(operator: Any, key: str, values: list[str], text: str) -> None:
     """A wrong number or kind of values is said with the place of the expression."""
-    good = selectors_pb2.Selector.Expression(key="a", operator="Exists")
-    bad = selectors_pb2.Selector.Expression(key=key, operator=operator, values=values)  # type: ignore[arg-type]
+    expression: Any = selectors_pb2.Selector.Expression
+    good = expression(key="a", operator="Exists")
+    bad = expression(key=key, operator=operator, values=values)
     found = parse_expressions([good, bad], "selector.expressions")
     assert isinstance(found, Finding)
     assert found.path == "selector.expressions[1]"

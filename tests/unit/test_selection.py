@@ -9,8 +9,10 @@ SERVICES = [
     "metadata: {name: b, namespace: gloo-system, labels: {team: y}}\nvirtualHost: {domains: [b.com]}",
     "metadata: {name: c, namespace: other, labels: {team: x}}\nvirtualHost: {domains: [c.com]}",
     "metadata: {name: d, namespace: other}\nvirtualHost: {domains: [d.com]}",
-    "metadata: {name: s, namespace: gloo-system, labels: {team: x}}\nvirtualHost: {domains: [s.com]}\n"
-    "sslConfig: {secretRef: {name: tls, namespace: gloo-system}}",
+    (
+        "metadata: {name: s, namespace: gloo-system, labels: {team: x}}\nvirtualHost: {domains: [s.com]}\n"
+        "sslConfig: {secretRef: {name: tls, namespace: gloo-system}}"
+    ),
 ]
 
 
@@ -53,17 +55,25 @@ CASES = [
     ),
     (
         "expressions before labels",
-        "{virtualServiceExpressions: {expressions: [{key: team, operator: DoesNotExist}]}, "
-        "virtualServiceSelector: {team: y}}",
+        (
+            "{virtualServiceExpressions: {expressions: [{key: team, operator: DoesNotExist}]}, "
+            "virtualServiceSelector: {team: y}}"
+        ),
         "d",
     ),
     (
         "expressions in a namespace",
-        "{virtualServiceExpressions: {expressions: [{key: team, operator: In, values: [x, y]}]}, "
-        "virtualServiceNamespaces: [gloo-system]}",
+        (
+            "{virtualServiceExpressions: {expressions: [{key: team, operator: In, values: [x, y]}]}, "
+            "virtualServiceNamespaces: [gloo-system]}"
+        ),
         "a b",
     ),
-    ("expressions that ask for nothing", "{virtualServiceExpressions: {}, virtualServiceSelector: {team: y}}", "a b c d"),
+    (
+        "expressions that ask for nothing",
+        "{virtualServiceExpressions: {}, virtualServiceSelector: {team: y}}",
+        "a b c d",
+    ),
 ]
 
 
@@ -88,8 +98,10 @@ def test_missing_reference_is_an_error_of_the_gateway() -> None:
     outcome = select("{virtualServices: [{name: a, namespace: gloo-system}, {name: z, namespace: gloo-system}]}")
     assert names(outcome) == "a"
     assert outcome.said() == [
-        "error Gateway gloo-system.gw httpGateway.virtualServices[1]: virtual service gloo-system.z does not exist; "
-        "create it or remove the reference"
+        (
+            "error Gateway gloo-system.gw httpGateway.virtualServices[1]: virtual service gloo-system.z does not "
+            "exist; create it or remove the reference"
+        )
     ]
 
 
@@ -98,4 +110,6 @@ def test_expression_without_values_is_an_error_of_the_gateway() -> None:
     outcome = select("{virtualServiceExpressions: {expressions: [{key: team, operator: In}]}}")
     assert outcome.proxies[0].listeners == ()
     (said,) = outcome.said()
-    assert said.startswith("error Gateway gloo-system.gw httpGateway.virtualServiceExpressions.expressions[0]: In takes")
+    assert said.startswith(
+        "error Gateway gloo-system.gw httpGateway.virtualServiceExpressions.expressions[0]: In takes"
+    )

@@ -22,11 +22,15 @@ ORDERS = [
     ("the greater text, not the longer one", ["[{prefix: /aaaa}]", "[{prefix: /b}]"], [1, 0]),
     ("exact, regex, prefix", ["[{prefix: /z}]", "[{regex: /m}]", "[{exact: /a}]"], [2, 1, 0]),
     ("no path and connect first", ["[{exact: /a}]", "[{connectMatcher: {}}]", "[{headers: [{name: x}]}]"], [1, 2, 0]),
-    ("more methods first", ["[{exact: /a}]", "[{prefix: /a, methods: [GET]}]", "[{prefix: /b, methods: [A, B]}]"], [2, 1, 0]),
+    (
+        "more methods first",
+        ["[{exact: /a}]", "[{prefix: /a, methods: [GET]}]", "[{prefix: /b, methods: [A, B]}]"],
+        [2, 1, 0],
+    ),
     ("the foremost matcher of each", ["[{prefix: /m}]", "[{prefix: /a}, {exact: /z}]"], [1, 0]),
     ("equal ones keep their order", ["[{prefix: /a}]", "[{prefix: /b}]", "[{prefix: /a}]"], [1, 0, 2]),
     ("headers do not count", ["[{prefix: /a}]", "[{prefix: /a, headers: [{name: x}]}]"], [0, 1]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("matchers", "order"), [case[1:] for case in ORDERS], ids=[case[0] for case in ORDERS])
