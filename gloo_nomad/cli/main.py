@@ -66,7 +66,7 @@ def _modules() -> list[ModuleType]:
 def main() -> None:
     """Runs the command line and exits."""
     try:
-        build_app()()
+        build_app()(prog_name="gloo-nomad")
     except CommandError as failure:
         _say(str(failure))
         sys.exit(failure.code)
