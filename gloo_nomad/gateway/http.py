@@ -48,6 +48,8 @@ def translate_http(part: HttpPart, scene: Scene) -> tuple[HttpGroup, ...]:
     if not services and not _serves_empty(scene):
         return ()
     chains = _chains(part, services, scene)
+    if part.ssl and services and not chains:
+        return ()
     if not _isolates(scene) or not part.ssl:
         return (_build_group(part, services, chains, scene),)
     groups = []
@@ -74,12 +76,8 @@ def _chains(part: HttpPart, services: Sequence[Converted], scene: Scene) -> tupl
     if not part.ssl:
         return ()
     asked = [service.tls for service in services if service.tls is not None]
-    created = scene.world.created(VIRTUAL_SERVICE.name)
-    built = scene.world.memo.get(
-        ("built chains", *scene.key, part.path), (created, *asked), lambda: build_chains(asked, created)
-    )
-    scene.problems.extend(built.problems)
-    return built.chains
+    key = ("chains", *scene.key, part.path)
+    return scene.world.memo.get(key, tuple(asked), lambda: build_chains(asked))
 
 
 def _build_group(
@@ -88,7 +86,7 @@ def _build_group(
     matcher = _route_config_matcher(part, chains, isolated=isolated)
     name = route_config_name(scene.listener, matcher)
     hosts = _hosts(part, services, name, scene)
-    kept = scene.world.keep(("chains", *scene.key, part.path, name), chains)
+    kept = scene.world.keep((*scene.key, part.path, name), chains)
     return scene.world.memo.get(
         ("group", *scene.key, part.path, name),
         (part.http, part.matcher, part.options, kept, *hosts),

@@ -48,6 +48,7 @@ MERGES: list[tuple[str, list[str], list[Any]]] = [
         [tls("s", "a.com"), tls("s", "b.com", "oneWayTls: true")],
         [("s", ["a.com"], ["v0"]), ("s", ["b.com"], ["v1"])],
     ),
+    ("a star for any name", [tls("s", "a.com, '*'")], [("s", [], ["v0"])]),
     ("wildcards", [tls("s", "'*.a.com'")], [("s", ["*.a.com"], ["v0"])]),
 ]
 
@@ -128,31 +129,14 @@ def test_settings_give_the_default_of_one_way_tls(more: str, settings: str, expe
     assert outcome.host("gloo-system.a", LISTENER).ssl == config
 
 
-def test_server_name_of_two_configurations_goes_to_the_oldest() -> None:
-    """Envoy would refuse the listener; the younger one loses that name only, and both are told."""
+def test_server_name_of_two_configurations_is_left_to_the_envoy_stage() -> None:
+    """Which of them is served depends on their certificates, which are not known here."""
     outcome = behind(secure("z", tls("s1", "a.com, z.com")), secure("b", tls("s2", "a.com, b.com")))
-    assert chains(outcome) == [("s2", ["b.com"], ["b"]), ("s1", ["a.com", "z.com"], ["z"])]
-    assert outcome.said() == [
-        (
-            "error VirtualService gloo-system.b sslConfig.sniDomains: TLS conflict: gloo-system.z asks for the server "
-            "name a.com with another configuration; gloo-system.z keeps them"
-        ),
-        (
-            "error VirtualService gloo-system.z sslConfig.sniDomains: TLS conflict: gloo-system.b asks for the server "
-            "name a.com with another configuration; this configuration keeps them"
-        ),
-    ]
+    assert chains(outcome) == [("s2", ["a.com", "b.com"], ["b"]), ("s1", ["a.com", "z.com"], ["z"])]
+    assert outcome.said() == []
 
 
-def test_two_configurations_for_any_name_leave_the_oldest() -> None:
-    """Only one chain can serve connections of any name."""
-    outcome = behind(secure("z", tls("s1")), secure("a", tls("s2")))
-    assert chains(outcome) == [("s1", [], ["z"])]
-    assert [problem.severity.name for problem in outcome.problems] == ["ERROR", "ERROR"]
-    assert "asks for connections of any server name" in outcome.problems[0].message
-
-
-@pytest.mark.parametrize("name", ["''", "'*'", "'*a.com'", "'a.*.com'", "'*.'", "'a b'"])
+@pytest.mark.parametrize("name", ["''", "'*a.com'", "'a.*.com'", "'*.'", "'a b'"])
 def test_server_name_that_envoy_refuses_is_left_out(name: str) -> None:
     """A bad server name is an error; the chain is made of the others, and never becomes one for any name."""
     outcome = behind(
@@ -161,6 +145,12 @@ def test_server_name_that_envoy_refuses_is_left_out(name: str) -> None:
     assert chains(outcome) == [("s1", ["a.com"], ["a"]), ("s3", ["c.com"], ["c"])]
     told = [(problem.ref.name, problem.path) for problem in outcome.problems]
     assert told == [("a", "sslConfig.sniDomains[1]"), ("b", "sslConfig.sniDomains[0]")]
+
+
+def test_without_any_chain_there_is_no_listener() -> None:
+    """A gateway for TLS never falls back to plain text."""
+    outcome = behind(secure("a", tls("s", "'*a.com'"), "['']"))
+    assert outcome.proxies[0].listeners == ()
 
 
 def test_rejected_virtual_service_keeps_its_chain() -> None:
