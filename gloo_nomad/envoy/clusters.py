@@ -4,7 +4,7 @@ A cluster that Envoy would refuse is left out with an error on its Upstream; all
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType, ModuleType
@@ -16,8 +16,9 @@ from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import settings_pb2, upstream_pb2
 from gloo_nomad.api.kinds import UPSTREAM, UPSTREAM_GROUP
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.chunks import translate_chunks
 from gloo_nomad.envoy.destinations import ANY_UPSTREAM, Destinations, group_findings
-from gloo_nomad.envoy.names import CONSUL_NAMESPACE, cluster_name, parse_consul_service_key
+from gloo_nomad.envoy.names import cluster_name, parse_consul_service_key
 from gloo_nomad.envoy.protocols import apply_protocol
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
@@ -94,26 +95,34 @@ def translate_clusters(
     snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo, consul_services: frozenset[str]
 ) -> ClusterSet:
     """Clusters of all Upstreams and of the Consul services that routes name."""
-    upstreams = [*snapshot.of(UPSTREAM.name).items(), *_twins(consul_services, settings, memo)]
-    served = [
-        memo.track(
-            ("cluster", ref),
-            (upstream, settings),
-            snapshot,
-            partial(_translate_upstream, ref, upstream, settings, memo),
-        )
-        for ref, upstream in upstreams
-    ]
+
+    def translate(part: Sequence[upstream_pb2.Upstream]) -> tuple[ServedUpstream, ...]:
+        return tuple(_keep_upstream(upstream, snapshot, settings, memo) for upstream in part)
+
+    upstreams = [*snapshot.of(UPSTREAM.name).values(), *_twins(consul_services, settings, memo)]
+    chunks = translate_chunks(("clusters",), (settings,), upstreams, snapshot, memo, translate)
     groups = [
         memo.track(("upstream group", ref), (group, settings), snapshot, partial(_check_group, ref, group, settings))
         for ref, group in snapshot.of(UPSTREAM_GROUP.name).items()
     ]
-    return memo.get(("cluster set", len(served)), (*served, *groups), lambda: _assemble(served, groups))
+    return memo.get(
+        ("cluster set", len(chunks)),
+        (settings, *chunks, *groups),
+        lambda: _assemble([served for chunk in chunks for served in chunk], groups),
+    )
+
+
+def _keep_upstream(
+    upstream: upstream_pb2.Upstream, snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo
+) -> ServedUpstream:
+    ref = Ref(upstream.metadata.namespace, upstream.metadata.name)
+    compute = partial(_translate_upstream, ref, upstream, settings, memo)
+    return memo.track(("cluster", ref), (upstream, settings), snapshot, compute)
 
 
 def _twins(
     consul_services: frozenset[str], settings: settings_pb2.Settings, memo: Memo
-) -> Iterator[tuple[Ref, upstream_pb2.Upstream]]:
+) -> Iterator[upstream_pb2.Upstream]:
     """The upstreams behind ``consul`` destinations; without a datacenter those of the settings are meant."""
     usual = tuple(settings.consul.service_discovery.data_centers) or ("",)
     wanted: dict[str, set[str]] = defaultdict(set)
@@ -122,8 +131,7 @@ def _twins(
         wanted[service].update((datacenter,) if datacenter else usual)
     for service in sorted(wanted):
         datacenters = tuple(sorted(wanted[service]))
-        twin = memo.get(("twin", service, datacenters), (), partial(build_twin, service, datacenters))
-        yield Ref(CONSUL_NAMESPACE, twin.metadata.name), twin
+        yield memo.get(("twin", service, datacenters), (), partial(build_twin, service, datacenters))
 
 
 def _check_group(

@@ -4,28 +4,25 @@ A change of one virtual host among thousands translates that one, and joins byte
 made of the virtual hosts' digests: megabytes are not hashed again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from envoy.config.route.v3 import route_pb2
 
 from gloo_nomad.api.gen import listener_options_pb2, settings_pb2
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.envoy.actions import body_limit
+from gloo_nomad.envoy.chunks import translate_chunks
 from gloo_nomad.envoy.resources import build_resource
 from gloo_nomad.envoy.routes import HostFrame, TranslatedHost, translate_virtual_host
-from gloo_nomad.messages import to_bytes, version_of
+from gloo_nomad.messages import digest, to_bytes, version_of
 from gloo_nomad.proxies import HttpGroup, VirtualHost
 from gloo_nomad.reports import Problem, Problems, Severity
 from gloo_nomad.resources import ROUTES, Resource
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
-
-Clashes = Mapping[int, frozenset[str]]
-NO_CLASHES: Final[Clashes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,14 +49,18 @@ def translate_routes(
     Keys may have identities in them because the remembered inputs keep what they stand for alive.
     """
     frame = HostFrame(settings, is_secure(group), body_limit(options))
-    hosts = [_translate_host(host, frame, snapshot, memo) for host in group.virtual_hosts]
-    clashes = memo.get(("domain clashes", id(group)), (group, *hosts), lambda: find_clashes(hosts))
-    for index, domains in clashes.items():
-        hosts[index] = _translate_host(group.virtual_hosts[index], replace(frame, without=domains), snapshot, memo)
+    key = ("envoy hosts", group.source, group.route_config, frame.secure, frame.body_limit)
+
+    def translate(part: Sequence[VirtualHost]) -> _Hosts:
+        return _join([_translate_host(host, frame, snapshot, memo) for host in part])
+
+    chunks = translate_chunks(key, (settings,), group.virtual_hosts, snapshot, memo, translate)
+    if len(frozenset().union(*(chunk.domains for chunk in chunks))) < sum(chunk.domain_count for chunk in chunks):
+        chunks = [_settle_clashes(group, frame, snapshot, memo)]
     return memo.get(
-        ("routes", id(group)),
-        (group, options, clashes, *hosts),
-        lambda: _join_hosts(group, options, hosts, clashes, memo),
+        ("routes", id(group), frame.body_limit),
+        (group, options, settings, *chunks),
+        lambda: _build_routes(group, options, chunks, memo),
     )
 
 
@@ -74,45 +75,72 @@ def _translate_host(host: VirtualHost, frame: HostFrame, snapshot: ConfigSnapsho
     return memo.track(key, (host, frame.settings), snapshot, partial(translate_virtual_host, host, frame))
 
 
-def find_clashes(hosts: Sequence[TranslatedHost]) -> Clashes:
-    """For each virtual host (by its position) the domains that one before it has; Envoy would refuse all routes.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hosts:
+    """Some virtual hosts, put together."""
 
-    Conflicts between objects are settled by the gateway stage. What is left comes from last good versions.
-    """
-    if len({domain for host in hosts for domain in host.domains}) == sum(len(host.domains) for host in hosts):
-        return NO_CLASHES
-    clashes: dict[int, frozenset[str]] = {}
-    owners: set[str] = set()
-    for index, host in enumerate(hosts):
-        taken = owners.intersection(host.domains)
-        if taken:
-            clashes[index] = frozenset(taken)
-        owners.update(host.domains)
-    return clashes
+    wire: bytes
+    digest: bytes
+    domains: frozenset[str]
+    domain_count: int
+    filters: frozenset[str]
+    upstreams: frozenset[Ref]
+    consul_services: frozenset[str]
+    problems: Problems
 
 
-def _join_hosts(
-    group: HttpGroup,
-    options: listener_options_pb2.RouteConfigurationOptions,
-    hosts: Sequence[TranslatedHost],
-    clashes: Clashes,
-    memo: Memo,
-) -> TranslatedRoutes:
-    frame = to_bytes(_build_frame(group.route_config, options))
-    version = version_of(frame, *(host.digest for host in hosts))
-    body = frame + b"".join([host.wire for host in hosts])
-    problems = [problem for host in hosts if host.problems for problem in host.problems]
-    problems += [_clash_problem(hosts[index].source, domains) for index, domains in clashes.items()]
-    return TranslatedRoutes(
-        build_resource(memo, ROUTES, group.route_config, body, version),
-        frozenset().union(*[host.filters for host in hosts]),
-        frozenset().union(*[host.upstreams for host in hosts]),
-        frozenset().union(*[host.consul_services for host in hosts]),
-        tuple(dict.fromkeys(problems)),
+def _join(hosts: Sequence[TranslatedHost], problems: Iterable[Problem] = ()) -> _Hosts:
+    return _Hosts(
+        b"".join([host.wire for host in hosts]),
+        digest(*(host.digest for host in hosts)),
+        frozenset(domain for host in hosts for domain in host.domains),
+        sum(len(host.domains) for host in hosts),
+        frozenset().union(*(host.filters for host in hosts)),
+        frozenset().union(*(host.upstreams for host in hosts)),
+        frozenset().union(*(host.consul_services for host in hosts)),
+        (*(problem for host in hosts for problem in host.problems), *problems),
     )
 
 
-def _clash_problem(source: ObjectRef, domains: frozenset[str]) -> Problem:
+def _settle_clashes(group: HttpGroup, frame: HostFrame, snapshot: ConfigSnapshot, memo: Memo) -> _Hosts:
+    """All virtual hosts, each without the domains that one before it has; Envoy would refuse all routes otherwise.
+
+    Conflicts between objects are settled by the gateway stage. What is left comes from last good versions.
+    """
+    owned: set[str] = set()
+    settled: list[TranslatedHost] = []
+    problems: list[Problem] = []
+    for host in group.virtual_hosts:
+        translated = _translate_host(host, frame, snapshot, memo)
+        taken = owned.intersection(translated.domains)
+        if taken:
+            translated = _translate_host(host, replace(frame, without=frozenset(taken)), snapshot, memo)
+            problems.append(_clash_problem(host.source, taken))
+        owned.update(translated.domains)
+        settled.append(translated)
+    key = ("settled clashes", group.source, group.route_config, frame.secure, frame.body_limit)
+    return memo.get(key, tuple(settled), lambda: _join(settled, problems))
+
+
+def _build_routes(
+    group: HttpGroup,
+    options: listener_options_pb2.RouteConfigurationOptions,
+    chunks: Sequence[_Hosts],
+    memo: Memo,
+) -> TranslatedRoutes:
+    frame = to_bytes(_build_frame(group.route_config, options))
+    version = version_of(frame, *(chunk.digest for chunk in chunks))
+    body = frame + b"".join([chunk.wire for chunk in chunks])
+    return TranslatedRoutes(
+        build_resource(memo, ROUTES, group.route_config, body, version),
+        frozenset().union(*(chunk.filters for chunk in chunks)),
+        frozenset().union(*(chunk.upstreams for chunk in chunks)),
+        frozenset().union(*(chunk.consul_services for chunk in chunks)),
+        tuple(dict.fromkeys(problem for chunk in chunks for problem in chunk.problems)),
+    )
+
+
+def _clash_problem(source: ObjectRef, domains: Iterable[str]) -> Problem:
     names = ", ".join(sorted(domains))
     text = f"domain conflict: {names} belongs to another virtual service, which keeps it"
     return Problem(Severity.ERROR, source, "virtualHost.domains", text)
