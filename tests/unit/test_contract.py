@@ -1,6 +1,7 @@
 """The messages are the contract's: every field that users write exists, with the name, number and type it had."""
 
 import importlib
+import itertools
 import re
 import subprocess
 import sys
@@ -161,3 +162,13 @@ def test_generated_code_fits() -> None:
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def test_sources_are_documented() -> None:
+    """Every .proto file says what it is for, and every message what it means to a user."""
+    for path in (CHECKOUT / "gloo_nomad" / "api" / "proto").glob("*.proto"):
+        lines = path.read_text().splitlines()
+        assert lines[0].startswith("// "), f"{path.name} does not say what it is for"
+        for above, line in itertools.pairwise(lines):
+            if re.match(r" *(message|enum|service) ", line):
+                assert re.match(r" *//", above), f"{path.name}: {line.strip()} has no comment"

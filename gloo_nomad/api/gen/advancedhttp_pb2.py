@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%gloo_nomad/api/gen/advancedhttp.proto\x12!advancedhttp.options.gloo.solo.io\x1a\x1bgoogle/protobuf/empty.proto\"x\n\x07JsonKey\x12\x44\n\x04path\x18\x02 \x03(\x0b\x32\x36.advancedhttp.options.gloo.solo.io.JsonKey.PathSegment\x1a\'\n\x0bPathSegment\x12\r\n\x03key\x18\x01 \x01(\tH\x00\x42\t\n\x07segment\"\xb2\x01\n\x12ResponseAssertions\x12M\n\x11response_matchers\x18\x01 \x03(\x0b\x32\x32.advancedhttp.options.gloo.solo.io.ResponseMatcher\x12M\n\x0fno_match_health\x18\x02 \x01(\x0e\x32\x34.advancedhttp.options.gloo.solo.io.HealthCheckResult\"\xbf\x01\n\rResponseMatch\x12<\n\x08json_key\x18\x01 \x01(\x0b\x32*.advancedhttp.options.gloo.solo.io.JsonKey\x12\x1d\n\x15ignore_error_on_parse\x18\x02 \x01(\x08\x12\x10\n\x06header\x18\x03 \x01(\tH\x00\x12&\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\r\n\x05regex\x18\x05 \x01(\tB\x08\n\x06source\"\xa7\x01\n\x0fResponseMatcher\x12H\n\x0eresponse_match\x18\x01 \x01(\x0b\x32\x30.advancedhttp.options.gloo.solo.io.ResponseMatch\x12J\n\x0cmatch_health\x18\x02 \x01(\x0e\x32\x34.advancedhttp.options.gloo.solo.io.HealthCheckResult*J\n\x11HealthCheckResult\x12\x0b\n\x07\x64\x65\x66\x61ult\x10\x00\x12\x0b\n\x07healthy\x10\x01\x12\x0c\n\x08\x64\x65graded\x10\x02\x12\r\n\tunhealthy\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%gloo_nomad/api/gen/advancedhttp.proto\x12!advancedhttp.options.gloo.solo.io\x1a\x1bgoogle/protobuf/empty.proto\"\xb2\x01\n\x12ResponseAssertions\x12M\n\x11response_matchers\x18\x01 \x03(\x0b\x32\x32.advancedhttp.options.gloo.solo.io.ResponseMatcher\x12M\n\x0fno_match_health\x18\x02 \x01(\x0e\x32\x34.advancedhttp.options.gloo.solo.io.HealthCheckResult\"\xa7\x01\n\x0fResponseMatcher\x12H\n\x0eresponse_match\x18\x01 \x01(\x0b\x32\x30.advancedhttp.options.gloo.solo.io.ResponseMatch\x12J\n\x0cmatch_health\x18\x02 \x01(\x0e\x32\x34.advancedhttp.options.gloo.solo.io.HealthCheckResult\"\xbf\x01\n\rResponseMatch\x12<\n\x08json_key\x18\x01 \x01(\x0b\x32*.advancedhttp.options.gloo.solo.io.JsonKey\x12\x1d\n\x15ignore_error_on_parse\x18\x02 \x01(\x08\x12\x10\n\x06header\x18\x03 \x01(\tH\x00\x12&\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\r\n\x05regex\x18\x05 \x01(\tB\x08\n\x06source\"x\n\x07JsonKey\x12\x44\n\x04path\x18\x02 \x03(\x0b\x32\x36.advancedhttp.options.gloo.solo.io.JsonKey.PathSegment\x1a\'\n\x0bPathSegment\x12\r\n\x03key\x18\x01 \x01(\tH\x00\x42\t\n\x07segment*J\n\x11HealthCheckResult\x12\x0b\n\x07\x64\x65\x66\x61ult\x10\x00\x12\x0b\n\x07healthy\x10\x01\x12\x0c\n\x08\x64\x65graded\x10\x02\x12\r\n\tunhealthy\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +34,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HEALTHCHECKRESULT']._serialized_start=772
   _globals['_HEALTHCHECKRESULT']._serialized_end=846
-  _globals['_JSONKEY']._serialized_start=105
-  _globals['_JSONKEY']._serialized_end=225
-  _globals['_JSONKEY_PATHSEGMENT']._serialized_start=186
-  _globals['_JSONKEY_PATHSEGMENT']._serialized_end=225
-  _globals['_RESPONSEASSERTIONS']._serialized_start=228
-  _globals['_RESPONSEASSERTIONS']._serialized_end=406
-  _globals['_RESPONSEMATCH']._serialized_start=409
-  _globals['_RESPONSEMATCH']._serialized_end=600
-  _globals['_RESPONSEMATCHER']._serialized_start=603
-  _globals['_RESPONSEMATCHER']._serialized_end=770
+  _globals['_RESPONSEASSERTIONS']._serialized_start=106
+  _globals['_RESPONSEASSERTIONS']._serialized_end=284
+  _globals['_RESPONSEMATCHER']._serialized_start=287
+  _globals['_RESPONSEMATCHER']._serialized_end=454
+  _globals['_RESPONSEMATCH']._serialized_start=457
+  _globals['_RESPONSEMATCH']._serialized_end=648
+  _globals['_JSONKEY']._serialized_start=650
+  _globals['_JSONKEY']._serialized_end=770
+  _globals['_JSONKEY_PATHSEGMENT']._serialized_start=731
+  _globals['_JSONKEY_PATHSEGMENT']._serialized_end=770
 # @@protoc_insertion_point(module_scope)

@@ -25,13 +25,13 @@ _sym_db = _symbol_database.Default()
 from gloo_nomad.api.gen import envoy_core_pb2 as gloo__nomad_dot_api_dot_gen_dot_envoy__core__pb2
 from gloo_nomad.api.gen import envoy_route_pb2 as gloo__nomad_dot_api_dot_gen_dot_envoy__route__pb2
 from gloo_nomad.api.gen import envoy_type_pb2 as gloo__nomad_dot_api_dot_gen_dot_envoy__type__pb2
+from gloo_nomad.api.gen import ssl_pb2 as gloo__nomad_dot_api_dot_gen_dot_ssl__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from opentelemetry.proto.common.v1 import common_pb2 as opentelemetry_dot_proto_dot_common_dot_v1_dot_common__pb2
-from gloo_nomad.api.gen import ssl_pb2 as gloo__nomad_dot_api_dot_gen_dot_ssl__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/als.proto\x12\x18\x61ls.options.gloo.solo.io\x1a#gloo_nomad/api/gen/envoy_core.proto\x1a$gloo_nomad/api/gen/envoy_route.proto\x1a#gloo_nomad/api/gen/envoy_type.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a*opentelemetry/proto/common/v1/common.proto\x1a\x1cgloo_nomad/api/gen/ssl.proto\"\xa5\x02\n\tAccessLog\x12\x37\n\tfile_sink\x18\x02 \x01(\x0b\x32\".als.options.gloo.solo.io.FileSinkH\x00\x12=\n\x0cgrpc_service\x18\x03 \x01(\x0b\x32%.als.options.gloo.solo.io.GrpcServiceH\x00\x12P\n\x16open_telemetry_service\x18\x05 \x01(\x0b\x32..als.options.gloo.solo.io.OpenTelemetryServiceH\x00\x12\x39\n\x06\x66ilter\x18\x04 \x01(\x0b\x32).als.options.gloo.solo.io.AccessLogFilterB\x13\n\x11OutputDestination\"\xde\x05\n\x0f\x41\x63\x63\x65ssLogFilter\x12H\n\x12status_code_filter\x18\x01 \x01(\x0b\x32*.als.options.gloo.solo.io.StatusCodeFilterH\x00\x12\x43\n\x0f\x64uration_filter\x18\x02 \x01(\x0b\x32(.als.options.gloo.solo.io.DurationFilterH\x00\x12Q\n\x17not_health_check_filter\x18\x03 \x01(\x0b\x32..als.options.gloo.solo.io.NotHealthCheckFilterH\x00\x12\x45\n\x10traceable_filter\x18\x04 \x01(\x0b\x32).als.options.gloo.solo.io.TraceableFilterH\x00\x12\x41\n\x0eruntime_filter\x18\x05 \x01(\x0b\x32\'.als.options.gloo.solo.io.RuntimeFilterH\x00\x12\x39\n\nand_filter\x18\x06 \x01(\x0b\x32#.als.options.gloo.solo.io.AndFilterH\x00\x12\x37\n\tor_filter\x18\x07 \x01(\x0b\x32\".als.options.gloo.solo.io.OrFilterH\x00\x12?\n\rheader_filter\x18\x08 \x01(\x0b\x32&.als.options.gloo.solo.io.HeaderFilterH\x00\x12L\n\x14response_flag_filter\x18\t \x01(\x0b\x32,.als.options.gloo.solo.io.ResponseFlagFilterH\x00\x12H\n\x12grpc_status_filter\x18\n \x01(\x0b\x32*.als.options.gloo.solo.io.GrpcStatusFilterH\x00\x42\x12\n\x10\x66ilter_specifier\"O\n\x14\x41\x63\x63\x65ssLoggingService\x12\x37\n\naccess_log\x18\x01 \x03(\x0b\x32#.als.options.gloo.solo.io.AccessLog\"G\n\tAndFilter\x12:\n\x07\x66ilters\x18\x01 \x03(\x0b\x32).als.options.gloo.solo.io.AccessLogFilter\"\xa7\x01\n\x10\x43omparisonFilter\x12\x39\n\x02op\x18\x01 \x01(\x0e\x32-.als.options.gloo.solo.io.ComparisonFilter.Op\x12:\n\x05value\x18\x02 \x01(\x0b\x32+.solo.io.envoy.config.core.v3.RuntimeUInt32\"\x1c\n\x02Op\x12\x06\n\x02\x45Q\x10\x00\x12\x06\n\x02GE\x10\x01\x12\x06\n\x02LE\x10\x02\"P\n\x0e\x44urationFilter\x12>\n\ncomparison\x18\x01 \x01(\x0b\x32*.als.options.gloo.solo.io.ComparisonFilter\"r\n\x08\x46ileSink\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x17\n\rstring_format\x18\x02 \x01(\tH\x00\x12.\n\x0bjson_format\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x42\x0f\n\routput_format\"\xf6\x01\n\x0bGrpcService\x12\x10\n\x08log_name\x18\x01 \x01(\t\x12\x1d\n\x13static_cluster_name\x18\x02 \x01(\tH\x00\x12)\n!additional_request_headers_to_log\x18\x04 \x03(\t\x12*\n\"additional_response_headers_to_log\x18\x05 \x03(\t\x12+\n#additional_response_trailers_to_log\x18\x06 \x03(\t\x12#\n\x1b\x66ilter_state_objects_to_log\x18\x07 \x03(\tB\r\n\x0bservice_ref\"\xa3\x03\n\x10GrpcStatusFilter\x12\x43\n\x08statuses\x18\x01 \x03(\x0e\x32\x31.als.options.gloo.solo.io.GrpcStatusFilter.Status\x12\x0f\n\x07\x65xclude\x18\x02 \x01(\x08\"\xb8\x02\n\x06Status\x12\x06\n\x02OK\x10\x00\x12\x0c\n\x08\x43\x41NCELED\x10\x01\x12\x0b\n\x07UNKNOWN\x10\x02\x12\x14\n\x10INVALID_ARGUMENT\x10\x03\x12\x15\n\x11\x44\x45\x41\x44LINE_EXCEEDED\x10\x04\x12\r\n\tNOT_FOUND\x10\x05\x12\x12\n\x0e\x41LREADY_EXISTS\x10\x06\x12\x15\n\x11PERMISSION_DENIED\x10\x07\x12\x16\n\x12RESOURCE_EXHAUSTED\x10\x08\x12\x17\n\x13\x46\x41ILED_PRECONDITION\x10\t\x12\x0b\n\x07\x41\x42ORTED\x10\n\x12\x10\n\x0cOUT_OF_RANGE\x10\x0b\x12\x11\n\rUNIMPLEMENTED\x10\x0c\x12\x0c\n\x08INTERNAL\x10\r\x12\x0f\n\x0bUNAVAILABLE\x10\x0e\x12\r\n\tDATA_LOSS\x10\x0f\x12\x13\n\x0fUNAUTHENTICATED\x10\x10\"L\n\x0cHeaderFilter\x12<\n\x06header\x18\x01 \x01(\x0b\x32,.solo.io.envoy.config.route.v3.HeaderMatcher\"\x16\n\x14NotHealthCheckFilter\"\xb8\x02\n\x1aOpenTelemetryGrpcCollector\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x11\n\tauthority\x18\x02 \x01(\t\x12R\n\x07headers\x18\x03 \x03(\x0b\x32\x41.als.options.gloo.solo.io.OpenTelemetryGrpcCollector.HeadersEntry\x12\x10\n\x08insecure\x18\x04 \x01(\x08\x12\x33\n\nssl_config\x18\x05 \x01(\x0b\x32\x1f.gloo.solo.io.UpstreamSslConfig\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbf\x02\n\x14OpenTelemetryService\x12\x10\n\x08log_name\x18\x01 \x01(\t\x12I\n\tcollector\x18\x02 \x01(\x0b\x32\x34.als.options.gloo.solo.io.OpenTelemetryGrpcCollectorH\x00\x12#\n\x1b\x66ilter_state_objects_to_log\x18\x03 \x03(\t\x12\x1e\n\x16\x64isable_builtin_labels\x18\x04 \x01(\x08\x12\x35\n\x04\x62ody\x18\x05 \x01(\x0b\x32\'.opentelemetry.proto.common.v1.AnyValue\x12?\n\nattributes\x18\x06 \x01(\x0b\x32+.opentelemetry.proto.common.v1.KeyValueListB\r\n\x0b\x64\x65stination\"F\n\x08OrFilter\x12:\n\x07\x66ilters\x18\x02 \x03(\x0b\x32).als.options.gloo.solo.io.AccessLogFilter\"#\n\x12ResponseFlagFilter\x12\r\n\x05\x66lags\x18\x01 \x03(\t\"\x8b\x01\n\rRuntimeFilter\x12\x13\n\x0bruntime_key\x18\x01 \x01(\t\x12\x41\n\x0fpercent_sampled\x18\x02 \x01(\x0b\x32(.solo.io.envoy.type.v3.FractionalPercent\x12\"\n\x1ause_independent_randomness\x18\x03 \x01(\x08\"R\n\x10StatusCodeFilter\x12>\n\ncomparison\x18\x01 \x01(\x0b\x32*.als.options.gloo.solo.io.ComparisonFilter\"\x11\n\x0fTraceableFilterb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/als.proto\x12\x18\x61ls.options.gloo.solo.io\x1a#gloo_nomad/api/gen/envoy_core.proto\x1a$gloo_nomad/api/gen/envoy_route.proto\x1a#gloo_nomad/api/gen/envoy_type.proto\x1a\x1cgloo_nomad/api/gen/ssl.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a*opentelemetry/proto/common/v1/common.proto\"O\n\x14\x41\x63\x63\x65ssLoggingService\x12\x37\n\naccess_log\x18\x01 \x03(\x0b\x32#.als.options.gloo.solo.io.AccessLog\"\xa5\x02\n\tAccessLog\x12\x37\n\tfile_sink\x18\x02 \x01(\x0b\x32\".als.options.gloo.solo.io.FileSinkH\x00\x12=\n\x0cgrpc_service\x18\x03 \x01(\x0b\x32%.als.options.gloo.solo.io.GrpcServiceH\x00\x12P\n\x16open_telemetry_service\x18\x05 \x01(\x0b\x32..als.options.gloo.solo.io.OpenTelemetryServiceH\x00\x12\x39\n\x06\x66ilter\x18\x04 \x01(\x0b\x32).als.options.gloo.solo.io.AccessLogFilterB\x13\n\x11OutputDestination\"r\n\x08\x46ileSink\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x17\n\rstring_format\x18\x02 \x01(\tH\x00\x12.\n\x0bjson_format\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x42\x0f\n\routput_format\"\xf6\x01\n\x0bGrpcService\x12\x10\n\x08log_name\x18\x01 \x01(\t\x12\x1d\n\x13static_cluster_name\x18\x02 \x01(\tH\x00\x12)\n!additional_request_headers_to_log\x18\x04 \x03(\t\x12*\n\"additional_response_headers_to_log\x18\x05 \x03(\t\x12+\n#additional_response_trailers_to_log\x18\x06 \x03(\t\x12#\n\x1b\x66ilter_state_objects_to_log\x18\x07 \x03(\tB\r\n\x0bservice_ref\"\xbf\x02\n\x14OpenTelemetryService\x12\x10\n\x08log_name\x18\x01 \x01(\t\x12I\n\tcollector\x18\x02 \x01(\x0b\x32\x34.als.options.gloo.solo.io.OpenTelemetryGrpcCollectorH\x00\x12#\n\x1b\x66ilter_state_objects_to_log\x18\x03 \x03(\t\x12\x1e\n\x16\x64isable_builtin_labels\x18\x04 \x01(\x08\x12\x35\n\x04\x62ody\x18\x05 \x01(\x0b\x32\'.opentelemetry.proto.common.v1.AnyValue\x12?\n\nattributes\x18\x06 \x01(\x0b\x32+.opentelemetry.proto.common.v1.KeyValueListB\r\n\x0b\x64\x65stination\"\xb8\x02\n\x1aOpenTelemetryGrpcCollector\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x11\n\tauthority\x18\x02 \x01(\t\x12R\n\x07headers\x18\x03 \x03(\x0b\x32\x41.als.options.gloo.solo.io.OpenTelemetryGrpcCollector.HeadersEntry\x12\x10\n\x08insecure\x18\x04 \x01(\x08\x12\x33\n\nssl_config\x18\x05 \x01(\x0b\x32\x1f.gloo.solo.io.UpstreamSslConfig\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xde\x05\n\x0f\x41\x63\x63\x65ssLogFilter\x12H\n\x12status_code_filter\x18\x01 \x01(\x0b\x32*.als.options.gloo.solo.io.StatusCodeFilterH\x00\x12\x43\n\x0f\x64uration_filter\x18\x02 \x01(\x0b\x32(.als.options.gloo.solo.io.DurationFilterH\x00\x12Q\n\x17not_health_check_filter\x18\x03 \x01(\x0b\x32..als.options.gloo.solo.io.NotHealthCheckFilterH\x00\x12\x45\n\x10traceable_filter\x18\x04 \x01(\x0b\x32).als.options.gloo.solo.io.TraceableFilterH\x00\x12\x41\n\x0eruntime_filter\x18\x05 \x01(\x0b\x32\'.als.options.gloo.solo.io.RuntimeFilterH\x00\x12\x39\n\nand_filter\x18\x06 \x01(\x0b\x32#.als.options.gloo.solo.io.AndFilterH\x00\x12\x37\n\tor_filter\x18\x07 \x01(\x0b\x32\".als.options.gloo.solo.io.OrFilterH\x00\x12?\n\rheader_filter\x18\x08 \x01(\x0b\x32&.als.options.gloo.solo.io.HeaderFilterH\x00\x12L\n\x14response_flag_filter\x18\t \x01(\x0b\x32,.als.options.gloo.solo.io.ResponseFlagFilterH\x00\x12H\n\x12grpc_status_filter\x18\n \x01(\x0b\x32*.als.options.gloo.solo.io.GrpcStatusFilterH\x00\x42\x12\n\x10\x66ilter_specifier\"\xa7\x01\n\x10\x43omparisonFilter\x12\x39\n\x02op\x18\x01 \x01(\x0e\x32-.als.options.gloo.solo.io.ComparisonFilter.Op\x12:\n\x05value\x18\x02 \x01(\x0b\x32+.solo.io.envoy.config.core.v3.RuntimeUInt32\"\x1c\n\x02Op\x12\x06\n\x02\x45Q\x10\x00\x12\x06\n\x02GE\x10\x01\x12\x06\n\x02LE\x10\x02\"R\n\x10StatusCodeFilter\x12>\n\ncomparison\x18\x01 \x01(\x0b\x32*.als.options.gloo.solo.io.ComparisonFilter\"P\n\x0e\x44urationFilter\x12>\n\ncomparison\x18\x01 \x01(\x0b\x32*.als.options.gloo.solo.io.ComparisonFilter\"\x16\n\x14NotHealthCheckFilter\"\x11\n\x0fTraceableFilter\"\x8b\x01\n\rRuntimeFilter\x12\x13\n\x0bruntime_key\x18\x01 \x01(\t\x12\x41\n\x0fpercent_sampled\x18\x02 \x01(\x0b\x32(.solo.io.envoy.type.v3.FractionalPercent\x12\"\n\x1ause_independent_randomness\x18\x03 \x01(\x08\"G\n\tAndFilter\x12:\n\x07\x66ilters\x18\x01 \x03(\x0b\x32).als.options.gloo.solo.io.AccessLogFilter\"F\n\x08OrFilter\x12:\n\x07\x66ilters\x18\x02 \x03(\x0b\x32).als.options.gloo.solo.io.AccessLogFilter\"L\n\x0cHeaderFilter\x12<\n\x06header\x18\x01 \x01(\x0b\x32,.solo.io.envoy.config.route.v3.HeaderMatcher\"#\n\x12ResponseFlagFilter\x12\r\n\x05\x66lags\x18\x01 \x03(\t\"\xa3\x03\n\x10GrpcStatusFilter\x12\x43\n\x08statuses\x18\x01 \x03(\x0e\x32\x31.als.options.gloo.solo.io.GrpcStatusFilter.Status\x12\x0f\n\x07\x65xclude\x18\x02 \x01(\x08\"\xb8\x02\n\x06Status\x12\x06\n\x02OK\x10\x00\x12\x0c\n\x08\x43\x41NCELED\x10\x01\x12\x0b\n\x07UNKNOWN\x10\x02\x12\x14\n\x10INVALID_ARGUMENT\x10\x03\x12\x15\n\x11\x44\x45\x41\x44LINE_EXCEEDED\x10\x04\x12\r\n\tNOT_FOUND\x10\x05\x12\x12\n\x0e\x41LREADY_EXISTS\x10\x06\x12\x15\n\x11PERMISSION_DENIED\x10\x07\x12\x16\n\x12RESOURCE_EXHAUSTED\x10\x08\x12\x17\n\x13\x46\x41ILED_PRECONDITION\x10\t\x12\x0b\n\x07\x41\x42ORTED\x10\n\x12\x10\n\x0cOUT_OF_RANGE\x10\x0b\x12\x11\n\rUNIMPLEMENTED\x10\x0c\x12\x0c\n\x08INTERNAL\x10\r\x12\x0f\n\x0bUNAVAILABLE\x10\x0e\x12\r\n\tDATA_LOSS\x10\x0f\x12\x13\n\x0fUNAUTHENTICATED\x10\x10\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,46 +40,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPENTELEMETRYGRPCCOLLECTOR_HEADERSENTRY']._loaded_options = None
   _globals['_OPENTELEMETRYGRPCCOLLECTOR_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_ACCESSLOG']._serialized_start=307
-  _globals['_ACCESSLOG']._serialized_end=600
-  _globals['_ACCESSLOGFILTER']._serialized_start=603
-  _globals['_ACCESSLOGFILTER']._serialized_end=1337
-  _globals['_ACCESSLOGGINGSERVICE']._serialized_start=1339
-  _globals['_ACCESSLOGGINGSERVICE']._serialized_end=1418
-  _globals['_ANDFILTER']._serialized_start=1420
-  _globals['_ANDFILTER']._serialized_end=1491
-  _globals['_COMPARISONFILTER']._serialized_start=1494
-  _globals['_COMPARISONFILTER']._serialized_end=1661
-  _globals['_COMPARISONFILTER_OP']._serialized_start=1633
-  _globals['_COMPARISONFILTER_OP']._serialized_end=1661
-  _globals['_DURATIONFILTER']._serialized_start=1663
-  _globals['_DURATIONFILTER']._serialized_end=1743
-  _globals['_FILESINK']._serialized_start=1745
-  _globals['_FILESINK']._serialized_end=1859
-  _globals['_GRPCSERVICE']._serialized_start=1862
-  _globals['_GRPCSERVICE']._serialized_end=2108
-  _globals['_GRPCSTATUSFILTER']._serialized_start=2111
-  _globals['_GRPCSTATUSFILTER']._serialized_end=2530
-  _globals['_GRPCSTATUSFILTER_STATUS']._serialized_start=2218
-  _globals['_GRPCSTATUSFILTER_STATUS']._serialized_end=2530
-  _globals['_HEADERFILTER']._serialized_start=2532
-  _globals['_HEADERFILTER']._serialized_end=2608
-  _globals['_NOTHEALTHCHECKFILTER']._serialized_start=2610
-  _globals['_NOTHEALTHCHECKFILTER']._serialized_end=2632
-  _globals['_OPENTELEMETRYGRPCCOLLECTOR']._serialized_start=2635
-  _globals['_OPENTELEMETRYGRPCCOLLECTOR']._serialized_end=2947
-  _globals['_OPENTELEMETRYGRPCCOLLECTOR_HEADERSENTRY']._serialized_start=2901
-  _globals['_OPENTELEMETRYGRPCCOLLECTOR_HEADERSENTRY']._serialized_end=2947
-  _globals['_OPENTELEMETRYSERVICE']._serialized_start=2950
-  _globals['_OPENTELEMETRYSERVICE']._serialized_end=3269
-  _globals['_ORFILTER']._serialized_start=3271
-  _globals['_ORFILTER']._serialized_end=3341
-  _globals['_RESPONSEFLAGFILTER']._serialized_start=3343
-  _globals['_RESPONSEFLAGFILTER']._serialized_end=3378
-  _globals['_RUNTIMEFILTER']._serialized_start=3381
-  _globals['_RUNTIMEFILTER']._serialized_end=3520
-  _globals['_STATUSCODEFILTER']._serialized_start=3522
-  _globals['_STATUSCODEFILTER']._serialized_end=3604
-  _globals['_TRACEABLEFILTER']._serialized_start=3606
-  _globals['_TRACEABLEFILTER']._serialized_end=3623
+  _globals['_ACCESSLOGGINGSERVICE']._serialized_start=306
+  _globals['_ACCESSLOGGINGSERVICE']._serialized_end=385
+  _globals['_ACCESSLOG']._serialized_start=388
+  _globals['_ACCESSLOG']._serialized_end=681
+  _globals['_FILESINK']._serialized_start=683
+  _globals['_FILESINK']._serialized_end=797
+  _globals['_GRPCSERVICE']._serialized_start=800
+  _globals['_GRPCSERVICE']._serialized_end=1046
+  _globals['_OPENTELEMETRYSERVICE']._serialized_start=1049
+  _globals['_OPENTELEMETRYSERVICE']._serialized_end=1368
+  _globals['_OPENTELEMETRYGRPCCOLLECTOR']._serialized_start=1371
+  _globals['_OPENTELEMETRYGRPCCOLLECTOR']._serialized_end=1683
+  _globals['_OPENTELEMETRYGRPCCOLLECTOR_HEADERSENTRY']._serialized_start=1637
+  _globals['_OPENTELEMETRYGRPCCOLLECTOR_HEADERSENTRY']._serialized_end=1683
+  _globals['_ACCESSLOGFILTER']._serialized_start=1686
+  _globals['_ACCESSLOGFILTER']._serialized_end=2420
+  _globals['_COMPARISONFILTER']._serialized_start=2423
+  _globals['_COMPARISONFILTER']._serialized_end=2590
+  _globals['_COMPARISONFILTER_OP']._serialized_start=2562
+  _globals['_COMPARISONFILTER_OP']._serialized_end=2590
+  _globals['_STATUSCODEFILTER']._serialized_start=2592
+  _globals['_STATUSCODEFILTER']._serialized_end=2674
+  _globals['_DURATIONFILTER']._serialized_start=2676
+  _globals['_DURATIONFILTER']._serialized_end=2756
+  _globals['_NOTHEALTHCHECKFILTER']._serialized_start=2758
+  _globals['_NOTHEALTHCHECKFILTER']._serialized_end=2780
+  _globals['_TRACEABLEFILTER']._serialized_start=2782
+  _globals['_TRACEABLEFILTER']._serialized_end=2799
+  _globals['_RUNTIMEFILTER']._serialized_start=2802
+  _globals['_RUNTIMEFILTER']._serialized_end=2941
+  _globals['_ANDFILTER']._serialized_start=2943
+  _globals['_ANDFILTER']._serialized_end=3014
+  _globals['_ORFILTER']._serialized_start=3016
+  _globals['_ORFILTER']._serialized_end=3086
+  _globals['_HEADERFILTER']._serialized_start=3088
+  _globals['_HEADERFILTER']._serialized_end=3164
+  _globals['_RESPONSEFLAGFILTER']._serialized_start=3166
+  _globals['_RESPONSEFLAGFILTER']._serialized_end=3201
+  _globals['_GRPCSTATUSFILTER']._serialized_start=3204
+  _globals['_GRPCSTATUSFILTER']._serialized_end=3623
+  _globals['_GRPCSTATUSFILTER_STATUS']._serialized_start=3311
+  _globals['_GRPCSTATUSFILTER_STATUS']._serialized_end=3623
 # @@protoc_insertion_point(module_scope)

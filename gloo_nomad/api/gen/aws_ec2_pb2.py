@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from gloo_nomad.api.gen import core_pb2 as gloo__nomad_dot_api_dot_gen_dot_core__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gloo_nomad/api/gen/aws_ec2.proto\x12\x1c\x61ws_ec2.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\"\x8b\x01\n\tTagFilter\x12\r\n\x03key\x18\x01 \x01(\tH\x00\x12\x41\n\x07kv_pair\x18\x02 \x01(\x0b\x32..aws_ec2.options.gloo.solo.io.TagFilter.KvPairH\x00\x1a$\n\x06KvPair\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\tB\x06\n\x04spec\"\xba\x01\n\x0cUpstreamSpec\x12\x0e\n\x06region\x18\x01 \x01(\t\x12-\n\nsecret_ref\x18\x02 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x38\n\x07\x66ilters\x18\x03 \x03(\x0b\x32\'.aws_ec2.options.gloo.solo.io.TagFilter\x12\x11\n\tpublic_ip\x18\x04 \x01(\x08\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x10\n\x08role_arn\x18\x07 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gloo_nomad/api/gen/aws_ec2.proto\x12\x1c\x61ws_ec2.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\"\xba\x01\n\x0cUpstreamSpec\x12\x0e\n\x06region\x18\x01 \x01(\t\x12-\n\nsecret_ref\x18\x02 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x38\n\x07\x66ilters\x18\x03 \x03(\x0b\x32\'.aws_ec2.options.gloo.solo.io.TagFilter\x12\x11\n\tpublic_ip\x18\x04 \x01(\x08\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x10\n\x08role_arn\x18\x07 \x01(\t\"\x8b\x01\n\tTagFilter\x12\r\n\x03key\x18\x01 \x01(\tH\x00\x12\x41\n\x07kv_pair\x18\x02 \x01(\x0b\x32..aws_ec2.options.gloo.solo.io.TagFilter.KvPairH\x00\x1a$\n\x06KvPair\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\tB\x06\n\x04specb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.aws_ec2_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TAGFILTER']._serialized_start=98
-  _globals['_TAGFILTER']._serialized_end=237
-  _globals['_TAGFILTER_KVPAIR']._serialized_start=193
-  _globals['_TAGFILTER_KVPAIR']._serialized_end=229
-  _globals['_UPSTREAMSPEC']._serialized_start=240
-  _globals['_UPSTREAMSPEC']._serialized_end=426
+  _globals['_UPSTREAMSPEC']._serialized_start=98
+  _globals['_UPSTREAMSPEC']._serialized_end=284
+  _globals['_TAGFILTER']._serialized_start=287
+  _globals['_TAGFILTER']._serialized_end=426
+  _globals['_TAGFILTER_KVPAIR']._serialized_start=382
+  _globals['_TAGFILTER_KVPAIR']._serialized_end=418
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gloo_nomad.api.gen import core_pb2 as gloo__nomad_dot_api_dot_gen_dot_core__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/aws.proto\x12\x18\x61ws.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\"\xbc\x02\n\x0f\x44\x65stinationSpec\x12\x14\n\x0clogical_name\x18\x01 \x01(\t\x12S\n\x10invocation_style\x18\x02 \x01(\x0e\x32\x39.aws.options.gloo.solo.io.DestinationSpec.InvocationStyle\x12#\n\x17response_transformation\x18\x05 \x01(\x08\x42\x02\x18\x01\x12\x1e\n\x16request_transformation\x18\x06 \x01(\x08\x12\x15\n\runwrap_as_alb\x18\x07 \x01(\x08\x12\x1d\n\x15unwrap_as_api_gateway\x18\x08 \x01(\x08\x12\x1b\n\x13wrap_as_api_gateway\x18\t \x01(\x08\"&\n\x0fInvocationStyle\x12\x08\n\x04SYNC\x10\x00\x12\t\n\x05\x41SYNC\x10\x01\"[\n\x12LambdaFunctionSpec\x12\x14\n\x0clogical_name\x18\x01 \x01(\t\x12\x1c\n\x14lambda_function_name\x18\x02 \x01(\t\x12\x11\n\tqualifier\x18\x03 \x01(\t\"\xa8\x02\n\x0cUpstreamSpec\x12\x0e\n\x06region\x18\x01 \x01(\t\x12-\n\nsecret_ref\x18\x02 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x46\n\x10lambda_functions\x18\x03 \x03(\x0b\x32,.aws.options.gloo.solo.io.LambdaFunctionSpec\x12\x10\n\x08role_arn\x18\x04 \x01(\t\x12\x16\n\x0e\x61ws_account_id\x18\x05 \x01(\t\x12\x1d\n\x15\x64isable_role_chaining\x18\x06 \x01(\x08\x12H\n\x15\x64\x65stination_overrides\x18\x07 \x01(\x0b\x32).aws.options.gloo.solo.io.DestinationSpecb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/aws.proto\x12\x18\x61ws.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\"\xa8\x02\n\x0cUpstreamSpec\x12\x0e\n\x06region\x18\x01 \x01(\t\x12-\n\nsecret_ref\x18\x02 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x46\n\x10lambda_functions\x18\x03 \x03(\x0b\x32,.aws.options.gloo.solo.io.LambdaFunctionSpec\x12\x10\n\x08role_arn\x18\x04 \x01(\t\x12\x16\n\x0e\x61ws_account_id\x18\x05 \x01(\t\x12\x1d\n\x15\x64isable_role_chaining\x18\x06 \x01(\x08\x12H\n\x15\x64\x65stination_overrides\x18\x07 \x01(\x0b\x32).aws.options.gloo.solo.io.DestinationSpec\"[\n\x12LambdaFunctionSpec\x12\x14\n\x0clogical_name\x18\x01 \x01(\t\x12\x1c\n\x14lambda_function_name\x18\x02 \x01(\t\x12\x11\n\tqualifier\x18\x03 \x01(\t\"\xbc\x02\n\x0f\x44\x65stinationSpec\x12\x14\n\x0clogical_name\x18\x01 \x01(\t\x12S\n\x10invocation_style\x18\x02 \x01(\x0e\x32\x39.aws.options.gloo.solo.io.DestinationSpec.InvocationStyle\x12#\n\x17response_transformation\x18\x05 \x01(\x08\x42\x02\x18\x01\x12\x1e\n\x16request_transformation\x18\x06 \x01(\x08\x12\x15\n\runwrap_as_alb\x18\x07 \x01(\x08\x12\x1d\n\x15unwrap_as_api_gateway\x18\x08 \x01(\x08\x12\x1b\n\x13wrap_as_api_gateway\x18\t \x01(\x08\"&\n\x0fInvocationStyle\x12\x08\n\x04SYNC\x10\x00\x12\t\n\x05\x41SYNC\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,12 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DESTINATIONSPEC'].fields_by_name['response_transformation']._loaded_options = None
   _globals['_DESTINATIONSPEC'].fields_by_name['response_transformation']._serialized_options = b'\030\001'
-  _globals['_DESTINATIONSPEC']._serialized_start=90
-  _globals['_DESTINATIONSPEC']._serialized_end=406
-  _globals['_DESTINATIONSPEC_INVOCATIONSTYLE']._serialized_start=368
-  _globals['_DESTINATIONSPEC_INVOCATIONSTYLE']._serialized_end=406
-  _globals['_LAMBDAFUNCTIONSPEC']._serialized_start=408
-  _globals['_LAMBDAFUNCTIONSPEC']._serialized_end=499
-  _globals['_UPSTREAMSPEC']._serialized_start=502
-  _globals['_UPSTREAMSPEC']._serialized_end=798
+  _globals['_UPSTREAMSPEC']._serialized_start=90
+  _globals['_UPSTREAMSPEC']._serialized_end=386
+  _globals['_LAMBDAFUNCTIONSPEC']._serialized_start=388
+  _globals['_LAMBDAFUNCTIONSPEC']._serialized_end=479
+  _globals['_DESTINATIONSPEC']._serialized_start=482
+  _globals['_DESTINATIONSPEC']._serialized_end=798
+  _globals['_DESTINATIONSPEC_INVOCATIONSTYLE']._serialized_start=760
+  _globals['_DESTINATIONSPEC_INVOCATIONSTYLE']._serialized_end=798
 # @@protoc_insertion_point(module_scope)

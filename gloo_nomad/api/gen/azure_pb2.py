@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from gloo_nomad.api.gen import core_pb2 as gloo__nomad_dot_api_dot_gen_dot_core__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egloo_nomad/api/gen/azure.proto\x12\x1a\x61zure.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\"(\n\x0f\x44\x65stinationSpec\x12\x15\n\rfunction_name\x18\x01 \x01(\t\"\xd4\x02\n\x0cUpstreamSpec\x12\x19\n\x11\x66unction_app_name\x18\x01 \x01(\t\x12-\n\nsecret_ref\x18\x02 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12H\n\tfunctions\x18\x03 \x03(\x0b\x32\x35.azure.options.gloo.solo.io.UpstreamSpec.FunctionSpec\x1a\xaf\x01\n\x0c\x46unctionSpec\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12S\n\nauth_level\x18\x02 \x01(\x0e\x32?.azure.options.gloo.solo.io.UpstreamSpec.FunctionSpec.AuthLevel\"3\n\tAuthLevel\x12\r\n\tAnonymous\x10\x00\x12\x0c\n\x08\x46unction\x10\x01\x12\t\n\x05\x41\x64min\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egloo_nomad/api/gen/azure.proto\x12\x1a\x61zure.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\"\xd4\x02\n\x0cUpstreamSpec\x12\x19\n\x11\x66unction_app_name\x18\x01 \x01(\t\x12-\n\nsecret_ref\x18\x02 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12H\n\tfunctions\x18\x03 \x03(\x0b\x32\x35.azure.options.gloo.solo.io.UpstreamSpec.FunctionSpec\x1a\xaf\x01\n\x0c\x46unctionSpec\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12S\n\nauth_level\x18\x02 \x01(\x0e\x32?.azure.options.gloo.solo.io.UpstreamSpec.FunctionSpec.AuthLevel\"3\n\tAuthLevel\x12\r\n\tAnonymous\x10\x00\x12\x0c\n\x08\x46unction\x10\x01\x12\t\n\x05\x41\x64min\x10\x02\"(\n\x0f\x44\x65stinationSpec\x12\x15\n\rfunction_name\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.azure_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DESTINATIONSPEC']._serialized_start=93
-  _globals['_DESTINATIONSPEC']._serialized_end=133
-  _globals['_UPSTREAMSPEC']._serialized_start=136
-  _globals['_UPSTREAMSPEC']._serialized_end=476
-  _globals['_UPSTREAMSPEC_FUNCTIONSPEC']._serialized_start=301
-  _globals['_UPSTREAMSPEC_FUNCTIONSPEC']._serialized_end=476
-  _globals['_UPSTREAMSPEC_FUNCTIONSPEC_AUTHLEVEL']._serialized_start=425
-  _globals['_UPSTREAMSPEC_FUNCTIONSPEC_AUTHLEVEL']._serialized_end=476
+  _globals['_UPSTREAMSPEC']._serialized_start=94
+  _globals['_UPSTREAMSPEC']._serialized_end=434
+  _globals['_UPSTREAMSPEC_FUNCTIONSPEC']._serialized_start=259
+  _globals['_UPSTREAMSPEC_FUNCTIONSPEC']._serialized_end=434
+  _globals['_UPSTREAMSPEC_FUNCTIONSPEC_AUTHLEVEL']._serialized_start=383
+  _globals['_UPSTREAMSPEC_FUNCTIONSPEC_AUTHLEVEL']._serialized_end=434
+  _globals['_DESTINATIONSPEC']._serialized_start=436
+  _globals['_DESTINATIONSPEC']._serialized_end=476
 # @@protoc_insertion_point(module_scope)

@@ -22,24 +22,24 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gloo_nomad.api.gen import protocol_pb2 as gloo__nomad_dot_api_dot_gen_dot_protocol__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
-from gloo_nomad.api.gen import protocol_pb2 as gloo__nomad_dot_api_dot_gen_dot_protocol__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gloo_nomad/api/gen/connection.proto\x12\x0cgloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a!gloo_nomad/api/gen/protocol.proto\"t\n\x17\x43onnectionBalanceConfig\x12I\n\rexact_balance\x18\x01 \x01(\x0b\x32\x32.gloo.solo.io.ConnectionBalanceConfig.ExactBalance\x1a\x0e\n\x0c\x45xactBalance\"\xbc\x04\n\x10\x43onnectionConfig\x12#\n\x1bmax_requests_per_connection\x18\x01 \x01(\r\x12\x32\n\x0f\x63onnect_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x42\n\rtcp_keepalive\x18\x03 \x01(\x0b\x32+.gloo.solo.io.ConnectionConfig.TcpKeepAlive\x12G\n!per_connection_buffer_limit_bytes\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12X\n\x1c\x63ommon_http_protocol_options\x18\x05 \x01(\x0b\x32\x32.protocol.options.gloo.solo.io.HttpProtocolOptions\x12S\n\x16http1_protocol_options\x18\x06 \x01(\x0b\x32\x33.protocol.options.gloo.solo.io.Http1ProtocolOptions\x1a\x92\x01\n\x0cTcpKeepAlive\x12\x18\n\x10keepalive_probes\x18\x01 \x01(\r\x12\x31\n\x0ekeepalive_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12keepalive_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gloo_nomad/api/gen/connection.proto\x12\x0cgloo.solo.io\x1a!gloo_nomad/api/gen/protocol.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xbc\x04\n\x10\x43onnectionConfig\x12#\n\x1bmax_requests_per_connection\x18\x01 \x01(\r\x12\x32\n\x0f\x63onnect_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x42\n\rtcp_keepalive\x18\x03 \x01(\x0b\x32+.gloo.solo.io.ConnectionConfig.TcpKeepAlive\x12G\n!per_connection_buffer_limit_bytes\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12X\n\x1c\x63ommon_http_protocol_options\x18\x05 \x01(\x0b\x32\x32.protocol.options.gloo.solo.io.HttpProtocolOptions\x12S\n\x16http1_protocol_options\x18\x06 \x01(\x0b\x32\x33.protocol.options.gloo.solo.io.Http1ProtocolOptions\x1a\x92\x01\n\x0cTcpKeepAlive\x12\x18\n\x10keepalive_probes\x18\x01 \x01(\r\x12\x31\n\x0ekeepalive_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12keepalive_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"t\n\x17\x43onnectionBalanceConfig\x12I\n\rexact_balance\x18\x01 \x01(\x0b\x32\x32.gloo.solo.io.ConnectionBalanceConfig.ExactBalance\x1a\x0e\n\x0c\x45xactBalanceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.connection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONNECTIONBALANCECONFIG']._serialized_start=152
-  _globals['_CONNECTIONBALANCECONFIG']._serialized_end=268
-  _globals['_CONNECTIONBALANCECONFIG_EXACTBALANCE']._serialized_start=254
-  _globals['_CONNECTIONBALANCECONFIG_EXACTBALANCE']._serialized_end=268
-  _globals['_CONNECTIONCONFIG']._serialized_start=271
-  _globals['_CONNECTIONCONFIG']._serialized_end=843
-  _globals['_CONNECTIONCONFIG_TCPKEEPALIVE']._serialized_start=697
-  _globals['_CONNECTIONCONFIG_TCPKEEPALIVE']._serialized_end=843
+  _globals['_CONNECTIONCONFIG']._serialized_start=153
+  _globals['_CONNECTIONCONFIG']._serialized_end=725
+  _globals['_CONNECTIONCONFIG_TCPKEEPALIVE']._serialized_start=579
+  _globals['_CONNECTIONCONFIG_TCPKEEPALIVE']._serialized_end=725
+  _globals['_CONNECTIONBALANCECONFIG']._serialized_start=727
+  _globals['_CONNECTIONBALANCECONFIG']._serialized_end=843
+  _globals['_CONNECTIONBALANCECONFIG_EXACTBALANCE']._serialized_start=829
+  _globals['_CONNECTIONBALANCECONFIG_EXACTBALANCE']._serialized_end=843
 # @@protoc_insertion_point(module_scope)

@@ -22,11 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 from gloo_nomad.api.gen import service_spec_pb2 as gloo__nomad_dot_api_dot_gen_dot_service__spec__pb2
+from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgloo_nomad/api/gen/consul.proto\x12\x1b\x63onsul.options.gloo.solo.io\x1a\x1egoogle/protobuf/wrappers.proto\x1a%gloo_nomad/api/gen/service_spec.proto\"=\n\x0cQueryOptions\x12-\n\tuse_cache\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\"\xff\x02\n\x0cUpstreamSpec\x12\x14\n\x0cservice_name\x18\x01 \x01(\t\x12\x14\n\x0cservice_tags\x18\x02 \x03(\t\x12\x37\n\x0cservice_spec\x18\x03 \x01(\x0b\x32!.options.gloo.solo.io.ServiceSpec\x12\x17\n\x0f\x63onnect_enabled\x18\x04 \x01(\x08\x12\x14\n\x0c\x64\x61ta_centers\x18\x05 \x03(\t\x12\x13\n\x0bsubset_tags\x18\x06 \x03(\t\x12\x15\n\rinstance_tags\x18\x07 \x03(\t\x12\x1f\n\x17instance_blacklist_tags\x18\x08 \x03(\t\x12L\n\x0f\x63onsistencyMode\x18\t \x01(\x0e\x32\x33.consul.options.gloo.solo.io.ConsulConsistencyModes\x12@\n\rquery_options\x18\n \x01(\x0b\x32).consul.options.gloo.solo.io.QueryOptions*L\n\x16\x43onsulConsistencyModes\x12\x0f\n\x0b\x44\x65\x66\x61ultMode\x10\x00\x12\r\n\tStaleMode\x10\x01\x12\x12\n\x0e\x43onsistentMode\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgloo_nomad/api/gen/consul.proto\x12\x1b\x63onsul.options.gloo.solo.io\x1a%gloo_nomad/api/gen/service_spec.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xff\x02\n\x0cUpstreamSpec\x12\x14\n\x0cservice_name\x18\x01 \x01(\t\x12\x14\n\x0cservice_tags\x18\x02 \x03(\t\x12\x37\n\x0cservice_spec\x18\x03 \x01(\x0b\x32!.options.gloo.solo.io.ServiceSpec\x12\x17\n\x0f\x63onnect_enabled\x18\x04 \x01(\x08\x12\x14\n\x0c\x64\x61ta_centers\x18\x05 \x03(\t\x12\x13\n\x0bsubset_tags\x18\x06 \x03(\t\x12\x15\n\rinstance_tags\x18\x07 \x03(\t\x12\x1f\n\x17instance_blacklist_tags\x18\x08 \x03(\t\x12L\n\x0f\x63onsistencyMode\x18\t \x01(\x0e\x32\x33.consul.options.gloo.solo.io.ConsulConsistencyModes\x12@\n\rquery_options\x18\n \x01(\x0b\x32).consul.options.gloo.solo.io.QueryOptions\"=\n\x0cQueryOptions\x12-\n\tuse_cache\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.BoolValue*L\n\x16\x43onsulConsistencyModes\x12\x0f\n\x0b\x44\x65\x66\x61ultMode\x10\x00\x12\r\n\tStaleMode\x10\x01\x12\x12\n\x0e\x43onsistentMode\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONSULCONSISTENCYMODES']._serialized_start=584
   _globals['_CONSULCONSISTENCYMODES']._serialized_end=660
-  _globals['_QUERYOPTIONS']._serialized_start=135
-  _globals['_QUERYOPTIONS']._serialized_end=196
-  _globals['_UPSTREAMSPEC']._serialized_start=199
-  _globals['_UPSTREAMSPEC']._serialized_end=582
+  _globals['_UPSTREAMSPEC']._serialized_start=136
+  _globals['_UPSTREAMSPEC']._serialized_end=519
+  _globals['_QUERYOPTIONS']._serialized_start=521
+  _globals['_QUERYOPTIONS']._serialized_end=582
 # @@protoc_insertion_point(module_scope)

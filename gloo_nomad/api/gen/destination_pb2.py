@@ -25,30 +25,30 @@ _sym_db = _symbol_database.Default()
 from gloo_nomad.api.gen import aws_pb2 as gloo__nomad_dot_api_dot_gen_dot_aws__pb2
 from gloo_nomad.api.gen import azure_pb2 as gloo__nomad_dot_api_dot_gen_dot_azure__pb2
 from gloo_nomad.api.gen import core_pb2 as gloo__nomad_dot_api_dot_gen_dot_core__pb2
-from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 from gloo_nomad.api.gen import grpc_pb2 as gloo__nomad_dot_api_dot_gen_dot_grpc__pb2
 from gloo_nomad.api.gen import rest_pb2 as gloo__nomad_dot_api_dot_gen_dot_rest__pb2
 from gloo_nomad.api.gen import subset_pb2 as gloo__nomad_dot_api_dot_gen_dot_subset__pb2
 from gloo_nomad.api.gen import weighted_destination_options_pb2 as gloo__nomad_dot_api_dot_gen_dot_weighted__destination__options__pb2
+from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$gloo_nomad/api/gen/destination.proto\x12\x0cgloo.solo.io\x1a\x1cgloo_nomad/api/gen/aws.proto\x1a\x1egloo_nomad/api/gen/azure.proto\x1a\x1dgloo_nomad/api/gen/core.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1dgloo_nomad/api/gen/grpc.proto\x1a\x1dgloo_nomad/api/gen/rest.proto\x1a\x1fgloo_nomad/api/gen/subset.proto\x1a\x35gloo_nomad/api/gen/weighted_destination_options.proto\"T\n\x18\x43onsulServiceDestination\x12\x14\n\x0cservice_name\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x14\n\x0c\x64\x61ta_centers\x18\x03 \x03(\t\"\xa5\x02\n\x0b\x44\x65stination\x12\x37\n\x10\x64\x65stination_spec\x18\x02 \x01(\x0b\x32\x1d.gloo.solo.io.DestinationSpec\x12$\n\x06subset\x18\x03 \x01(\x0b\x32\x14.gloo.solo.io.Subset\x12-\n\x08upstream\x18\n \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12:\n\x04kube\x18\x0b \x01(\x0b\x32*.gloo.solo.io.KubernetesServiceDestinationH\x00\x12\x38\n\x06\x63onsul\x18\x0c \x01(\x0b\x32&.gloo.solo.io.ConsulServiceDestinationH\x00\x42\x12\n\x10\x64\x65stination_type\"\x95\x02\n\x0f\x44\x65stinationSpec\x12\x38\n\x03\x61ws\x18\x01 \x01(\x0b\x32).aws.options.gloo.solo.io.DestinationSpecH\x00\x12<\n\x05\x61zure\x18\x02 \x01(\x0b\x32+.azure.options.gloo.solo.io.DestinationSpecH\x00\x12:\n\x04rest\x18\x03 \x01(\x0b\x32*.rest.options.gloo.solo.io.DestinationSpecH\x00\x12:\n\x04grpc\x18\x04 \x01(\x0b\x32*.grpc.options.gloo.solo.io.DestinationSpecH\x00\x42\x12\n\x10\x64\x65stination_type\"T\n\x1cKubernetesServiceDestination\x12&\n\x03ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x0c\n\x04port\x18\x02 \x01(\r\"K\n\x10MultiDestination\x12\x37\n\x0c\x64\x65stinations\x18\x01 \x03(\x0b\x32!.gloo.solo.io.WeightedDestination\"\xae\x01\n\x13WeightedDestination\x12.\n\x0b\x64\x65stination\x18\x01 \x01(\x0b\x32\x19.gloo.solo.io.Destination\x12,\n\x06weight\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x39\n\x07options\x18\x03 \x01(\x0b\x32(.gloo.solo.io.WeightedDestinationOptionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$gloo_nomad/api/gen/destination.proto\x12\x0cgloo.solo.io\x1a\x1cgloo_nomad/api/gen/aws.proto\x1a\x1egloo_nomad/api/gen/azure.proto\x1a\x1dgloo_nomad/api/gen/core.proto\x1a\x1dgloo_nomad/api/gen/grpc.proto\x1a\x1dgloo_nomad/api/gen/rest.proto\x1a\x1fgloo_nomad/api/gen/subset.proto\x1a\x35gloo_nomad/api/gen/weighted_destination_options.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xa5\x02\n\x0b\x44\x65stination\x12\x37\n\x10\x64\x65stination_spec\x18\x02 \x01(\x0b\x32\x1d.gloo.solo.io.DestinationSpec\x12$\n\x06subset\x18\x03 \x01(\x0b\x32\x14.gloo.solo.io.Subset\x12-\n\x08upstream\x18\n \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12:\n\x04kube\x18\x0b \x01(\x0b\x32*.gloo.solo.io.KubernetesServiceDestinationH\x00\x12\x38\n\x06\x63onsul\x18\x0c \x01(\x0b\x32&.gloo.solo.io.ConsulServiceDestinationH\x00\x42\x12\n\x10\x64\x65stination_type\"T\n\x18\x43onsulServiceDestination\x12\x14\n\x0cservice_name\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x14\n\x0c\x64\x61ta_centers\x18\x03 \x03(\t\"T\n\x1cKubernetesServiceDestination\x12&\n\x03ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x0c\n\x04port\x18\x02 \x01(\r\"K\n\x10MultiDestination\x12\x37\n\x0c\x64\x65stinations\x18\x01 \x03(\x0b\x32!.gloo.solo.io.WeightedDestination\"\xae\x01\n\x13WeightedDestination\x12.\n\x0b\x64\x65stination\x18\x01 \x01(\x0b\x32\x19.gloo.solo.io.Destination\x12,\n\x06weight\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x39\n\x07options\x18\x03 \x01(\x0b\x32(.gloo.solo.io.WeightedDestinationOptions\"\x95\x02\n\x0f\x44\x65stinationSpec\x12\x38\n\x03\x61ws\x18\x01 \x01(\x0b\x32).aws.options.gloo.solo.io.DestinationSpecH\x00\x12<\n\x05\x61zure\x18\x02 \x01(\x0b\x32+.azure.options.gloo.solo.io.DestinationSpecH\x00\x12:\n\x04rest\x18\x03 \x01(\x0b\x32*.rest.options.gloo.solo.io.DestinationSpecH\x00\x12:\n\x04grpc\x18\x04 \x01(\x0b\x32*.grpc.options.gloo.solo.io.DestinationSpecH\x00\x42\x12\n\x10\x64\x65stination_typeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.destination_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONSULSERVICEDESTINATION']._serialized_start=329
-  _globals['_CONSULSERVICEDESTINATION']._serialized_end=413
-  _globals['_DESTINATION']._serialized_start=416
-  _globals['_DESTINATION']._serialized_end=709
-  _globals['_DESTINATIONSPEC']._serialized_start=712
-  _globals['_DESTINATIONSPEC']._serialized_end=989
-  _globals['_KUBERNETESSERVICEDESTINATION']._serialized_start=991
-  _globals['_KUBERNETESSERVICEDESTINATION']._serialized_end=1075
-  _globals['_MULTIDESTINATION']._serialized_start=1077
-  _globals['_MULTIDESTINATION']._serialized_end=1152
-  _globals['_WEIGHTEDDESTINATION']._serialized_start=1155
-  _globals['_WEIGHTEDDESTINATION']._serialized_end=1329
+  _globals['_DESTINATION']._serialized_start=330
+  _globals['_DESTINATION']._serialized_end=623
+  _globals['_CONSULSERVICEDESTINATION']._serialized_start=625
+  _globals['_CONSULSERVICEDESTINATION']._serialized_end=709
+  _globals['_KUBERNETESSERVICEDESTINATION']._serialized_start=711
+  _globals['_KUBERNETESSERVICEDESTINATION']._serialized_end=795
+  _globals['_MULTIDESTINATION']._serialized_start=797
+  _globals['_MULTIDESTINATION']._serialized_end=872
+  _globals['_WEIGHTEDDESTINATION']._serialized_start=875
+  _globals['_WEIGHTEDDESTINATION']._serialized_end=1049
+  _globals['_DESTINATIONSPEC']._serialized_start=1052
+  _globals['_DESTINATIONSPEC']._serialized_end=1329
 # @@protoc_insertion_point(module_scope)

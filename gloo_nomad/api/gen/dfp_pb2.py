@@ -24,12 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from gloo_nomad.api.gen import circuit_breaker_pb2 as gloo__nomad_dot_api_dot_gen_dot_circuit__breaker__pb2
 from gloo_nomad.api.gen import envoy_core_pb2 as gloo__nomad_dot_api_dot_gen_dot_envoy__core__pb2
+from gloo_nomad.api.gen import ssl_pb2 as gloo__nomad_dot_api_dot_gen_dot_ssl__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
-from gloo_nomad.api.gen import ssl_pb2 as gloo__nomad_dot_api_dot_gen_dot_ssl__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/dfp.proto\x12\x18\x64\x66p.options.gloo.solo.io\x1a(gloo_nomad/api/gen/circuit_breaker.proto\x1a#gloo_nomad/api/gen/envoy_core.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1cgloo_nomad/api/gen/ssl.proto\"\x18\n\x16\x41ppleDnsResolverConfig\"\x9e\x01\n\x16\x43\x61resDnsResolverConfig\x12\x38\n\tresolvers\x18\x01 \x03(\x0b\x32%.solo.io.envoy.config.core.v3.Address\x12J\n\x14\x64ns_resolver_options\x18\x02 \x01(\x0b\x32,.dfp.options.gloo.solo.io.DnsResolverOptions\"U\n\x17\x44nsCacheCircuitBreakers\x12:\n\x14max_pending_requests\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xa7\x05\n\x0e\x44nsCacheConfig\x12\x44\n\x11\x64ns_lookup_family\x18\x02 \x01(\x0e\x32).dfp.options.gloo.solo.io.DnsLookupFamily\x12\x33\n\x10\x64ns_refresh_rate\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08host_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\tmax_hosts\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12G\n\x18\x64ns_failure_refresh_rate\x18\x06 \x01(\x0b\x32%.dfp.options.gloo.solo.io.RefreshRate\x12T\n\x19\x64ns_cache_circuit_breaker\x18\x07 \x01(\x0b\x32\x31.dfp.options.gloo.solo.io.DnsCacheCircuitBreakers\x12\x45\n\tcares_dns\x18\x08 \x01(\x0b\x32\x30.dfp.options.gloo.solo.io.CaresDnsResolverConfigH\x00\x12\x45\n\tapple_dns\x18\t \x01(\x0b\x32\x30.dfp.options.gloo.solo.io.AppleDnsResolverConfigH\x00\x12I\n\x14preresolve_hostnames\x18\n \x03(\x0b\x32+.solo.io.envoy.config.core.v3.SocketAddress\x12\x34\n\x11\x64ns_query_timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\n\x0c\x44nsCacheType\"W\n\x12\x44nsResolverOptions\x12\x1f\n\x17use_tcp_for_dns_lookups\x18\x01 \x01(\x08\x12 \n\x18no_default_search_domain\x18\x02 \x01(\x08\"\xe4\x01\n\x0c\x46ilterConfig\x12\x42\n\x10\x64ns_cache_config\x18\x01 \x01(\x0b\x32(.dfp.options.gloo.solo.io.DnsCacheConfig\x12\x1d\n\x15save_upstream_address\x18\x02 \x01(\x08\x12\x33\n\nssl_config\x18\x03 \x01(\x0b\x32\x1f.gloo.solo.io.UpstreamSslConfig\x12<\n\x10\x63ircuit_breakers\x18\x04 \x01(\x0b\x32\".gloo.solo.io.CircuitBreakerConfig\"f\n\x0ePerRouteConfig\x12\x16\n\x0chost_rewrite\x18\x01 \x01(\tH\x00\x12\"\n\x18\x61uto_host_rewrite_header\x18\x02 \x01(\tH\x00\x42\x18\n\x16host_rewrite_specifier\"p\n\x0bRefreshRate\x12\x30\n\rbase_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration*P\n\x0f\x44nsLookupFamily\x12\x10\n\x0cV4_PREFERRED\x10\x00\x12\x0b\n\x07V4_ONLY\x10\x01\x12\x0b\n\x07V6_ONLY\x10\x02\x12\x08\n\x04\x41UTO\x10\x03\x12\x07\n\x03\x41LL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/dfp.proto\x12\x18\x64\x66p.options.gloo.solo.io\x1a(gloo_nomad/api/gen/circuit_breaker.proto\x1a#gloo_nomad/api/gen/envoy_core.proto\x1a\x1cgloo_nomad/api/gen/ssl.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xe4\x01\n\x0c\x46ilterConfig\x12\x42\n\x10\x64ns_cache_config\x18\x01 \x01(\x0b\x32(.dfp.options.gloo.solo.io.DnsCacheConfig\x12\x1d\n\x15save_upstream_address\x18\x02 \x01(\x08\x12\x33\n\nssl_config\x18\x03 \x01(\x0b\x32\x1f.gloo.solo.io.UpstreamSslConfig\x12<\n\x10\x63ircuit_breakers\x18\x04 \x01(\x0b\x32\".gloo.solo.io.CircuitBreakerConfig\"f\n\x0ePerRouteConfig\x12\x16\n\x0chost_rewrite\x18\x01 \x01(\tH\x00\x12\"\n\x18\x61uto_host_rewrite_header\x18\x02 \x01(\tH\x00\x42\x18\n\x16host_rewrite_specifier\"\xa7\x05\n\x0e\x44nsCacheConfig\x12\x44\n\x11\x64ns_lookup_family\x18\x02 \x01(\x0e\x32).dfp.options.gloo.solo.io.DnsLookupFamily\x12\x33\n\x10\x64ns_refresh_rate\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08host_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\tmax_hosts\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12G\n\x18\x64ns_failure_refresh_rate\x18\x06 \x01(\x0b\x32%.dfp.options.gloo.solo.io.RefreshRate\x12T\n\x19\x64ns_cache_circuit_breaker\x18\x07 \x01(\x0b\x32\x31.dfp.options.gloo.solo.io.DnsCacheCircuitBreakers\x12\x45\n\tcares_dns\x18\x08 \x01(\x0b\x32\x30.dfp.options.gloo.solo.io.CaresDnsResolverConfigH\x00\x12\x45\n\tapple_dns\x18\t \x01(\x0b\x32\x30.dfp.options.gloo.solo.io.AppleDnsResolverConfigH\x00\x12I\n\x14preresolve_hostnames\x18\n \x03(\x0b\x32+.solo.io.envoy.config.core.v3.SocketAddress\x12\x34\n\x11\x64ns_query_timeout\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\n\x0c\x44nsCacheType\"p\n\x0bRefreshRate\x12\x30\n\rbase_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"U\n\x17\x44nsCacheCircuitBreakers\x12:\n\x14max_pending_requests\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\x9e\x01\n\x16\x43\x61resDnsResolverConfig\x12\x38\n\tresolvers\x18\x01 \x03(\x0b\x32%.solo.io.envoy.config.core.v3.Address\x12J\n\x14\x64ns_resolver_options\x18\x02 \x01(\x0b\x32,.dfp.options.gloo.solo.io.DnsResolverOptions\"W\n\x12\x44nsResolverOptions\x12\x1f\n\x17use_tcp_for_dns_lookups\x18\x01 \x01(\x08\x12 \n\x18no_default_search_domain\x18\x02 \x01(\x08\"\x18\n\x16\x41ppleDnsResolverConfig*P\n\x0f\x44nsLookupFamily\x12\x10\n\x0cV4_PREFERRED\x10\x00\x12\x0b\n\x07V4_ONLY\x10\x01\x12\x0b\n\x07V6_ONLY\x10\x02\x12\x08\n\x04\x41UTO\x10\x03\x12\x07\n\x03\x41LL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,20 +38,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DNSLOOKUPFAMILY']._serialized_start=1725
   _globals['_DNSLOOKUPFAMILY']._serialized_end=1805
-  _globals['_APPLEDNSRESOLVERCONFIG']._serialized_start=231
-  _globals['_APPLEDNSRESOLVERCONFIG']._serialized_end=255
-  _globals['_CARESDNSRESOLVERCONFIG']._serialized_start=258
-  _globals['_CARESDNSRESOLVERCONFIG']._serialized_end=416
-  _globals['_DNSCACHECIRCUITBREAKERS']._serialized_start=418
-  _globals['_DNSCACHECIRCUITBREAKERS']._serialized_end=503
-  _globals['_DNSCACHECONFIG']._serialized_start=506
-  _globals['_DNSCACHECONFIG']._serialized_end=1185
-  _globals['_DNSRESOLVEROPTIONS']._serialized_start=1187
-  _globals['_DNSRESOLVEROPTIONS']._serialized_end=1274
-  _globals['_FILTERCONFIG']._serialized_start=1277
-  _globals['_FILTERCONFIG']._serialized_end=1505
-  _globals['_PERROUTECONFIG']._serialized_start=1507
-  _globals['_PERROUTECONFIG']._serialized_end=1609
-  _globals['_REFRESHRATE']._serialized_start=1611
-  _globals['_REFRESHRATE']._serialized_end=1723
+  _globals['_FILTERCONFIG']._serialized_start=232
+  _globals['_FILTERCONFIG']._serialized_end=460
+  _globals['_PERROUTECONFIG']._serialized_start=462
+  _globals['_PERROUTECONFIG']._serialized_end=564
+  _globals['_DNSCACHECONFIG']._serialized_start=567
+  _globals['_DNSCACHECONFIG']._serialized_end=1246
+  _globals['_REFRESHRATE']._serialized_start=1248
+  _globals['_REFRESHRATE']._serialized_end=1360
+  _globals['_DNSCACHECIRCUITBREAKERS']._serialized_start=1362
+  _globals['_DNSCACHECIRCUITBREAKERS']._serialized_end=1447
+  _globals['_CARESDNSRESOLVERCONFIG']._serialized_start=1450
+  _globals['_CARESDNSRESOLVERCONFIG']._serialized_end=1608
+  _globals['_DNSRESOLVEROPTIONS']._serialized_start=1610
+  _globals['_DNSRESOLVEROPTIONS']._serialized_end=1697
+  _globals['_APPLEDNSRESOLVERCONFIG']._serialized_start=1699
+  _globals['_APPLEDNSRESOLVERCONFIG']._serialized_end=1723
 # @@protoc_insertion_point(module_scope)

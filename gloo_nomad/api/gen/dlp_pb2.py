@@ -27,7 +27,7 @@ from gloo_nomad.api.gen import envoy_type_v2_pb2 as gloo__nomad_dot_api_dot_gen_
 from gloo_nomad.api.gen import matchers_pb2 as gloo__nomad_dot_api_dot_gen_dot_matchers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/dlp.proto\x12\x18\x64lp.options.gloo.solo.io\x1a\x30gloo_nomad/api/gen/envoy_transformation_ee.proto\x1a&gloo_nomad/api/gen/envoy_type_v2.proto\x1a!gloo_nomad/api/gen/matchers.proto\"\xaa\x03\n\x06\x41\x63tion\x12@\n\x0b\x61\x63tion_type\x18\x01 \x01(\x0e\x32+.dlp.options.gloo.solo.io.Action.ActionType\x12=\n\rcustom_action\x18\x02 \x01(\x0b\x32&.dlp.options.gloo.solo.io.CustomAction\x12\x0e\n\x06shadow\x18\x03 \x01(\x08\x12\x42\n\x10key_value_action\x18\x04 \x01(\x0b\x32(.dlp.options.gloo.solo.io.KeyValueAction\"\xca\x01\n\nActionType\x12\n\n\x06\x43USTOM\x10\x00\x12\x07\n\x03SSN\x10\x01\x12\x0e\n\nMASTERCARD\x10\x02\x12\x08\n\x04VISA\x10\x03\x12\x08\n\x04\x41MEX\x10\x04\x12\x0c\n\x08\x44ISCOVER\x10\x05\x12\x07\n\x03JCB\x10\x06\x12\x0f\n\x0b\x44INERS_CLUB\x10\x07\x12\x18\n\x14\x43REDIT_CARD_TRACKERS\x10\x08\x12\x14\n\x10\x41LL_CREDIT_CARDS\x10\t\x12\x0c\n\x08KEYVALUE\x10\n\x12\x1d\n\x19\x41LL_CREDIT_CARDS_COMBINED\x10\x0b\"\xb6\x01\n\x06\x43onfig\x12\x31\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32 .dlp.options.gloo.solo.io.Action\x12?\n\x0b\x65nabled_for\x18\x02 \x01(\x0e\x32*.dlp.options.gloo.solo.io.Config.EnableFor\"8\n\tEnableFor\x12\x11\n\rRESPONSE_BODY\x10\x00\x12\x0f\n\x0b\x41\x43\x43\x45SS_LOGS\x10\x01\x12\x07\n\x03\x41LL\x10\x02\"\xc3\x01\n\x0c\x43ustomAction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x05regex\x18\x02 \x03(\tB\x02\x18\x01\x12\x11\n\tmask_char\x18\x03 \x01(\t\x12,\n\x07percent\x18\x04 \x01(\x0b\x32\x1b.solo.io.envoy.type.Percent\x12Q\n\rregex_actions\x18\x05 \x03(\x0b\x32:.envoy.config.filter.http.transformation_ee.v2.RegexAction\"r\n\x07\x44lpRule\x12\x34\n\x07matcher\x18\x01 \x01(\x0b\x32#.matchers.core.gloo.solo.io.Matcher\x12\x31\n\x07\x61\x63tions\x18\x02 \x03(\x0b\x32 .dlp.options.gloo.solo.io.Action\"\xc5\x01\n\x0c\x46ilterConfig\x12\x34\n\tdlp_rules\x18\x01 \x03(\x0b\x32!.dlp.options.gloo.solo.io.DlpRule\x12\x45\n\x0b\x65nabled_for\x18\x02 \x01(\x0e\x32\x30.dlp.options.gloo.solo.io.FilterConfig.EnableFor\"8\n\tEnableFor\x12\x11\n\rRESPONSE_BODY\x10\x00\x12\x0f\n\x0b\x41\x43\x43\x45SS_LOGS\x10\x01\x12\x07\n\x03\x41LL\x10\x02\"t\n\x0eKeyValueAction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tmask_char\x18\x02 \x01(\t\x12,\n\x07percent\x18\x03 \x01(\x0b\x32\x1b.solo.io.envoy.type.Percent\x12\x13\n\x0bkey_to_mask\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/dlp.proto\x12\x18\x64lp.options.gloo.solo.io\x1a\x30gloo_nomad/api/gen/envoy_transformation_ee.proto\x1a&gloo_nomad/api/gen/envoy_type_v2.proto\x1a!gloo_nomad/api/gen/matchers.proto\"\xc5\x01\n\x0c\x46ilterConfig\x12\x34\n\tdlp_rules\x18\x01 \x03(\x0b\x32!.dlp.options.gloo.solo.io.DlpRule\x12\x45\n\x0b\x65nabled_for\x18\x02 \x01(\x0e\x32\x30.dlp.options.gloo.solo.io.FilterConfig.EnableFor\"8\n\tEnableFor\x12\x11\n\rRESPONSE_BODY\x10\x00\x12\x0f\n\x0b\x41\x43\x43\x45SS_LOGS\x10\x01\x12\x07\n\x03\x41LL\x10\x02\"r\n\x07\x44lpRule\x12\x34\n\x07matcher\x18\x01 \x01(\x0b\x32#.matchers.core.gloo.solo.io.Matcher\x12\x31\n\x07\x61\x63tions\x18\x02 \x03(\x0b\x32 .dlp.options.gloo.solo.io.Action\"\xb6\x01\n\x06\x43onfig\x12\x31\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32 .dlp.options.gloo.solo.io.Action\x12?\n\x0b\x65nabled_for\x18\x02 \x01(\x0e\x32*.dlp.options.gloo.solo.io.Config.EnableFor\"8\n\tEnableFor\x12\x11\n\rRESPONSE_BODY\x10\x00\x12\x0f\n\x0b\x41\x43\x43\x45SS_LOGS\x10\x01\x12\x07\n\x03\x41LL\x10\x02\"\xaa\x03\n\x06\x41\x63tion\x12@\n\x0b\x61\x63tion_type\x18\x01 \x01(\x0e\x32+.dlp.options.gloo.solo.io.Action.ActionType\x12=\n\rcustom_action\x18\x02 \x01(\x0b\x32&.dlp.options.gloo.solo.io.CustomAction\x12\x0e\n\x06shadow\x18\x03 \x01(\x08\x12\x42\n\x10key_value_action\x18\x04 \x01(\x0b\x32(.dlp.options.gloo.solo.io.KeyValueAction\"\xca\x01\n\nActionType\x12\n\n\x06\x43USTOM\x10\x00\x12\x07\n\x03SSN\x10\x01\x12\x0e\n\nMASTERCARD\x10\x02\x12\x08\n\x04VISA\x10\x03\x12\x08\n\x04\x41MEX\x10\x04\x12\x0c\n\x08\x44ISCOVER\x10\x05\x12\x07\n\x03JCB\x10\x06\x12\x0f\n\x0b\x44INERS_CLUB\x10\x07\x12\x18\n\x14\x43REDIT_CARD_TRACKERS\x10\x08\x12\x14\n\x10\x41LL_CREDIT_CARDS\x10\t\x12\x0c\n\x08KEYVALUE\x10\n\x12\x1d\n\x19\x41LL_CREDIT_CARDS_COMBINED\x10\x0b\"\xc3\x01\n\x0c\x43ustomAction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x05regex\x18\x02 \x03(\tB\x02\x18\x01\x12\x11\n\tmask_char\x18\x03 \x01(\t\x12,\n\x07percent\x18\x04 \x01(\x0b\x32\x1b.solo.io.envoy.type.Percent\x12Q\n\rregex_actions\x18\x05 \x03(\x0b\x32:.envoy.config.filter.http.transformation_ee.v2.RegexAction\"t\n\x0eKeyValueAction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tmask_char\x18\x02 \x01(\t\x12,\n\x07percent\x18\x03 \x01(\x0b\x32\x1b.solo.io.envoy.type.Percent\x12\x13\n\x0bkey_to_mask\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,22 +36,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CUSTOMACTION'].fields_by_name['regex']._loaded_options = None
   _globals['_CUSTOMACTION'].fields_by_name['regex']._serialized_options = b'\030\001'
-  _globals['_ACTION']._serialized_start=184
-  _globals['_ACTION']._serialized_end=610
-  _globals['_ACTION_ACTIONTYPE']._serialized_start=408
-  _globals['_ACTION_ACTIONTYPE']._serialized_end=610
-  _globals['_CONFIG']._serialized_start=613
-  _globals['_CONFIG']._serialized_end=795
-  _globals['_CONFIG_ENABLEFOR']._serialized_start=739
-  _globals['_CONFIG_ENABLEFOR']._serialized_end=795
-  _globals['_CUSTOMACTION']._serialized_start=798
-  _globals['_CUSTOMACTION']._serialized_end=993
-  _globals['_DLPRULE']._serialized_start=995
-  _globals['_DLPRULE']._serialized_end=1109
-  _globals['_FILTERCONFIG']._serialized_start=1112
-  _globals['_FILTERCONFIG']._serialized_end=1309
-  _globals['_FILTERCONFIG_ENABLEFOR']._serialized_start=739
-  _globals['_FILTERCONFIG_ENABLEFOR']._serialized_end=795
+  _globals['_FILTERCONFIG']._serialized_start=184
+  _globals['_FILTERCONFIG']._serialized_end=381
+  _globals['_FILTERCONFIG_ENABLEFOR']._serialized_start=325
+  _globals['_FILTERCONFIG_ENABLEFOR']._serialized_end=381
+  _globals['_DLPRULE']._serialized_start=383
+  _globals['_DLPRULE']._serialized_end=497
+  _globals['_CONFIG']._serialized_start=500
+  _globals['_CONFIG']._serialized_end=682
+  _globals['_CONFIG_ENABLEFOR']._serialized_start=325
+  _globals['_CONFIG_ENABLEFOR']._serialized_end=381
+  _globals['_ACTION']._serialized_start=685
+  _globals['_ACTION']._serialized_end=1111
+  _globals['_ACTION_ACTIONTYPE']._serialized_start=909
+  _globals['_ACTION_ACTIONTYPE']._serialized_end=1111
+  _globals['_CUSTOMACTION']._serialized_start=1114
+  _globals['_CUSTOMACTION']._serialized_end=1309
   _globals['_KEYVALUEACTION']._serialized_start=1311
   _globals['_KEYVALUEACTION']._serialized_end=1427
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gloo_nomad/api/gen/envoy_core.proto\x12\x1csolo.io.envoy.config.core.v3\x1a#gloo_nomad/api/gen/envoy_type.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x8f\x01\n\x07\x41\x64\x64ress\x12\x45\n\x0esocket_address\x18\x01 \x01(\x0b\x32+.solo.io.envoy.config.core.v3.SocketAddressH\x00\x12\x32\n\x04pipe\x18\x02 \x01(\x0b\x32\".solo.io.envoy.config.core.v3.PipeH\x00\x42\t\n\x07\x61\x64\x64ress\"t\n\x0f\x42\x61\x63koffStrategy\x12\x30\n\rbase_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"U\n\tCidrRange\x12\x16\n\x0e\x61\x64\x64ress_prefix\x18\x01 \x01(\t\x12\x30\n\nprefix_len\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\")\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\"\n\x04Pipe\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\r\"\x87\x01\n\x0bRetryPolicy\x12\x45\n\x0eretry_back_off\x18\x01 \x01(\x0b\x32-.solo.io.envoy.config.core.v3.BackoffStrategy\x12\x31\n\x0bnum_retries\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"p\n\x18RuntimeFractionalPercent\x12?\n\rdefault_value\x18\x01 \x01(\x0b\x32(.solo.io.envoy.type.v3.FractionalPercent\x12\x13\n\x0bruntime_key\x18\x02 \x01(\t\";\n\rRuntimeUInt32\x12\x15\n\rdefault_value\x18\x02 \x01(\r\x12\x13\n\x0bruntime_key\x18\x03 \x01(\t\"\xf0\x01\n\rSocketAddress\x12\x46\n\x08protocol\x18\x01 \x01(\x0e\x32\x34.solo.io.envoy.config.core.v3.SocketAddress.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\nport_value\x18\x03 \x01(\rH\x00\x12\x14\n\nnamed_port\x18\x04 \x01(\tH\x00\x12\x15\n\rresolver_name\x18\x05 \x01(\t\x12\x13\n\x0bipv4_compat\x18\x06 \x01(\x08\"\x1c\n\x08Protocol\x12\x07\n\x03TCP\x10\x00\x12\x07\n\x03UDP\x10\x01\x42\x10\n\x0eport_specifier*\x89\x01\n\rRequestMethod\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x07\n\x03GET\x10\x01\x12\x08\n\x04HEAD\x10\x02\x12\x08\n\x04POST\x10\x03\x12\x07\n\x03PUT\x10\x04\x12\n\n\x06\x44\x45LETE\x10\x05\x12\x0b\n\x07\x43ONNECT\x10\x06\x12\x0b\n\x07OPTIONS\x10\x07\x12\t\n\x05TRACE\x10\x08\x12\t\n\x05PATCH\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gloo_nomad/api/gen/envoy_core.proto\x12\x1csolo.io.envoy.config.core.v3\x1a#gloo_nomad/api/gen/envoy_type.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x8f\x01\n\x07\x41\x64\x64ress\x12\x45\n\x0esocket_address\x18\x01 \x01(\x0b\x32+.solo.io.envoy.config.core.v3.SocketAddressH\x00\x12\x32\n\x04pipe\x18\x02 \x01(\x0b\x32\".solo.io.envoy.config.core.v3.PipeH\x00\x42\t\n\x07\x61\x64\x64ress\"\xf0\x01\n\rSocketAddress\x12\x46\n\x08protocol\x18\x01 \x01(\x0e\x32\x34.solo.io.envoy.config.core.v3.SocketAddress.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\nport_value\x18\x03 \x01(\rH\x00\x12\x14\n\nnamed_port\x18\x04 \x01(\tH\x00\x12\x15\n\rresolver_name\x18\x05 \x01(\t\x12\x13\n\x0bipv4_compat\x18\x06 \x01(\x08\"\x1c\n\x08Protocol\x12\x07\n\x03TCP\x10\x00\x12\x07\n\x03UDP\x10\x01\x42\x10\n\x0eport_specifier\"\"\n\x04Pipe\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\r\"U\n\tCidrRange\x12\x16\n\x0e\x61\x64\x64ress_prefix\x18\x01 \x01(\t\x12\x30\n\nprefix_len\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\")\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\";\n\rRuntimeUInt32\x12\x15\n\rdefault_value\x18\x02 \x01(\r\x12\x13\n\x0bruntime_key\x18\x03 \x01(\t\"p\n\x18RuntimeFractionalPercent\x12?\n\rdefault_value\x18\x01 \x01(\x0b\x32(.solo.io.envoy.type.v3.FractionalPercent\x12\x13\n\x0bruntime_key\x18\x02 \x01(\t\"\x87\x01\n\x0bRetryPolicy\x12\x45\n\x0eretry_back_off\x18\x01 \x01(\x0b\x32-.solo.io.envoy.config.core.v3.BackoffStrategy\x12\x31\n\x0bnum_retries\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"t\n\x0f\x42\x61\x63koffStrategy\x12\x30\n\rbase_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration*\x89\x01\n\rRequestMethod\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x07\n\x03GET\x10\x01\x12\x08\n\x04HEAD\x10\x02\x12\x08\n\x04POST\x10\x03\x12\x07\n\x03PUT\x10\x04\x12\n\n\x06\x44\x45LETE\x10\x05\x12\x0b\n\x07\x43ONNECT\x10\x06\x12\x0b\n\x07OPTIONS\x10\x07\x12\t\n\x05TRACE\x10\x08\x12\t\n\x05PATCH\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +38,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REQUESTMETHOD']._serialized_end=1294
   _globals['_ADDRESS']._serialized_start=171
   _globals['_ADDRESS']._serialized_end=314
-  _globals['_BACKOFFSTRATEGY']._serialized_start=316
-  _globals['_BACKOFFSTRATEGY']._serialized_end=432
-  _globals['_CIDRRANGE']._serialized_start=434
-  _globals['_CIDRRANGE']._serialized_end=519
-  _globals['_HEADERVALUE']._serialized_start=521
-  _globals['_HEADERVALUE']._serialized_end=562
-  _globals['_PIPE']._serialized_start=564
-  _globals['_PIPE']._serialized_end=598
-  _globals['_RETRYPOLICY']._serialized_start=601
-  _globals['_RETRYPOLICY']._serialized_end=736
-  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_start=738
-  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_end=850
-  _globals['_RUNTIMEUINT32']._serialized_start=852
-  _globals['_RUNTIMEUINT32']._serialized_end=911
-  _globals['_SOCKETADDRESS']._serialized_start=914
-  _globals['_SOCKETADDRESS']._serialized_end=1154
-  _globals['_SOCKETADDRESS_PROTOCOL']._serialized_start=1108
-  _globals['_SOCKETADDRESS_PROTOCOL']._serialized_end=1136
+  _globals['_SOCKETADDRESS']._serialized_start=317
+  _globals['_SOCKETADDRESS']._serialized_end=557
+  _globals['_SOCKETADDRESS_PROTOCOL']._serialized_start=511
+  _globals['_SOCKETADDRESS_PROTOCOL']._serialized_end=539
+  _globals['_PIPE']._serialized_start=559
+  _globals['_PIPE']._serialized_end=593
+  _globals['_CIDRRANGE']._serialized_start=595
+  _globals['_CIDRRANGE']._serialized_end=680
+  _globals['_HEADERVALUE']._serialized_start=682
+  _globals['_HEADERVALUE']._serialized_end=723
+  _globals['_RUNTIMEUINT32']._serialized_start=725
+  _globals['_RUNTIMEUINT32']._serialized_end=784
+  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_start=786
+  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_end=898
+  _globals['_RETRYPOLICY']._serialized_start=901
+  _globals['_RETRYPOLICY']._serialized_end=1036
+  _globals['_BACKOFFSTRATEGY']._serialized_start=1038
+  _globals['_BACKOFFSTRATEGY']._serialized_end=1154
 # @@protoc_insertion_point(module_scope)

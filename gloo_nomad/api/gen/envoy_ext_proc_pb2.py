@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gloo_nomad/api/gen/envoy_ext_proc.proto\x12\x31solo.io.envoy.extensions.filters.http.ext_proc.v3\"\xa6\x06\n\x0eProcessingMode\x12m\n\x13request_header_mode\x18\x01 \x01(\x0e\x32P.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.HeaderSendMode\x12n\n\x14response_header_mode\x18\x02 \x01(\x0e\x32P.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.HeaderSendMode\x12i\n\x11request_body_mode\x18\x03 \x01(\x0e\x32N.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.BodySendMode\x12j\n\x12response_body_mode\x18\x04 \x01(\x0e\x32N.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.BodySendMode\x12n\n\x14request_trailer_mode\x18\x05 \x01(\x0e\x32P.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.HeaderSendMode\x12o\n\x15response_trailer_mode\x18\x06 \x01(\x0e\x32P.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.HeaderSendMode\"J\n\x0c\x42odySendMode\x12\x08\n\x04NONE\x10\x00\x12\x0c\n\x08STREAMED\x10\x01\x12\x0c\n\x08\x42UFFERED\x10\x02\x12\x14\n\x10\x42UFFERED_PARTIAL\x10\x03\"1\n\x0eHeaderSendMode\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\x08\n\x04SEND\x10\x01\x12\x08\n\x04SKIP\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gloo_nomad/api/gen/envoy_ext_proc.proto\x12\x31solo.io.envoy.extensions.filters.http.ext_proc.v3\"\xa6\x06\n\x0eProcessingMode\x12m\n\x13request_header_mode\x18\x01 \x01(\x0e\x32P.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.HeaderSendMode\x12n\n\x14response_header_mode\x18\x02 \x01(\x0e\x32P.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.HeaderSendMode\x12i\n\x11request_body_mode\x18\x03 \x01(\x0e\x32N.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.BodySendMode\x12j\n\x12response_body_mode\x18\x04 \x01(\x0e\x32N.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.BodySendMode\x12n\n\x14request_trailer_mode\x18\x05 \x01(\x0e\x32P.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.HeaderSendMode\x12o\n\x15response_trailer_mode\x18\x06 \x01(\x0e\x32P.solo.io.envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.HeaderSendMode\"1\n\x0eHeaderSendMode\x12\x0b\n\x07\x44\x45\x46\x41ULT\x10\x00\x12\x08\n\x04SEND\x10\x01\x12\x08\n\x04SKIP\x10\x02\"J\n\x0c\x42odySendMode\x12\x08\n\x04NONE\x10\x00\x12\x0c\n\x08STREAMED\x10\x01\x12\x0c\n\x08\x42UFFERED\x10\x02\x12\x14\n\x10\x42UFFERED_PARTIAL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROCESSINGMODE']._serialized_start=95
   _globals['_PROCESSINGMODE']._serialized_end=901
-  _globals['_PROCESSINGMODE_BODYSENDMODE']._serialized_start=776
-  _globals['_PROCESSINGMODE_BODYSENDMODE']._serialized_end=850
-  _globals['_PROCESSINGMODE_HEADERSENDMODE']._serialized_start=852
-  _globals['_PROCESSINGMODE_HEADERSENDMODE']._serialized_end=901
+  _globals['_PROCESSINGMODE_HEADERSENDMODE']._serialized_start=776
+  _globals['_PROCESSINGMODE_HEADERSENDMODE']._serialized_end=825
+  _globals['_PROCESSINGMODE_BODYSENDMODE']._serialized_start=827
+  _globals['_PROCESSINGMODE_BODYSENDMODE']._serialized_end=901
 # @@protoc_insertion_point(module_scope)

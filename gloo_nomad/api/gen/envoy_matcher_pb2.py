@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gloo_nomad/api/gen/envoy_matcher.proto\x12\x1dsolo.io.envoy.type.matcher.v3\x1a\x1egoogle/protobuf/wrappers.proto\"S\n\x11ListStringMatcher\x12>\n\x08patterns\x18\x01 \x03(\x0b\x32,.solo.io.envoy.type.matcher.v3.StringMatcher\"m\n\x17RegexMatchAndSubstitute\x12<\n\x07pattern\x18\x01 \x01(\x0b\x32+.solo.io.envoy.type.matcher.v3.RegexMatcher\x12\x14\n\x0csubstitution\x18\x02 \x01(\t\"\xc2\x01\n\x0cRegexMatcher\x12K\n\ngoogle_re2\x18\x01 \x01(\x0b\x32\x35.solo.io.envoy.type.matcher.v3.RegexMatcher.GoogleRE2H\x00\x12\r\n\x05regex\x18\x02 \x01(\t\x1aG\n\tGoogleRE2\x12:\n\x10max_program_size\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x02\x18\x01\x42\r\n\x0b\x65ngine_type\"\xad\x01\n\rStringMatcher\x12\x0f\n\x05\x65xact\x18\x01 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x02 \x01(\tH\x00\x12\x10\n\x06suffix\x18\x03 \x01(\tH\x00\x12\x41\n\nsafe_regex\x18\x05 \x01(\x0b\x32+.solo.io.envoy.type.matcher.v3.RegexMatcherH\x00\x12\x13\n\x0bignore_case\x18\x06 \x01(\x08\x42\x0f\n\rmatch_patternb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gloo_nomad/api/gen/envoy_matcher.proto\x12\x1dsolo.io.envoy.type.matcher.v3\x1a\x1egoogle/protobuf/wrappers.proto\"\xad\x01\n\rStringMatcher\x12\x0f\n\x05\x65xact\x18\x01 \x01(\tH\x00\x12\x10\n\x06prefix\x18\x02 \x01(\tH\x00\x12\x10\n\x06suffix\x18\x03 \x01(\tH\x00\x12\x41\n\nsafe_regex\x18\x05 \x01(\x0b\x32+.solo.io.envoy.type.matcher.v3.RegexMatcherH\x00\x12\x13\n\x0bignore_case\x18\x06 \x01(\x08\x42\x0f\n\rmatch_pattern\"S\n\x11ListStringMatcher\x12>\n\x08patterns\x18\x01 \x03(\x0b\x32,.solo.io.envoy.type.matcher.v3.StringMatcher\"\xc2\x01\n\x0cRegexMatcher\x12K\n\ngoogle_re2\x18\x01 \x01(\x0b\x32\x35.solo.io.envoy.type.matcher.v3.RegexMatcher.GoogleRE2H\x00\x12\r\n\x05regex\x18\x02 \x01(\t\x1aG\n\tGoogleRE2\x12:\n\x10max_program_size\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x02\x18\x01\x42\r\n\x0b\x65ngine_type\"m\n\x17RegexMatchAndSubstitute\x12<\n\x07pattern\x18\x01 \x01(\x0b\x32+.solo.io.envoy.type.matcher.v3.RegexMatcher\x12\x14\n\x0csubstitution\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +34,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REGEXMATCHER_GOOGLERE2'].fields_by_name['max_program_size']._loaded_options = None
   _globals['_REGEXMATCHER_GOOGLERE2'].fields_by_name['max_program_size']._serialized_options = b'\030\001'
-  _globals['_LISTSTRINGMATCHER']._serialized_start=105
-  _globals['_LISTSTRINGMATCHER']._serialized_end=188
-  _globals['_REGEXMATCHANDSUBSTITUTE']._serialized_start=190
-  _globals['_REGEXMATCHANDSUBSTITUTE']._serialized_end=299
-  _globals['_REGEXMATCHER']._serialized_start=302
-  _globals['_REGEXMATCHER']._serialized_end=496
-  _globals['_REGEXMATCHER_GOOGLERE2']._serialized_start=410
-  _globals['_REGEXMATCHER_GOOGLERE2']._serialized_end=481
-  _globals['_STRINGMATCHER']._serialized_start=499
-  _globals['_STRINGMATCHER']._serialized_end=672
+  _globals['_STRINGMATCHER']._serialized_start=106
+  _globals['_STRINGMATCHER']._serialized_end=279
+  _globals['_LISTSTRINGMATCHER']._serialized_start=281
+  _globals['_LISTSTRINGMATCHER']._serialized_end=364
+  _globals['_REGEXMATCHER']._serialized_start=367
+  _globals['_REGEXMATCHER']._serialized_end=561
+  _globals['_REGEXMATCHER_GOOGLERE2']._serialized_start=475
+  _globals['_REGEXMATCHER_GOOGLERE2']._serialized_end=546
+  _globals['_REGEXMATCHANDSUBSTITUTE']._serialized_start=563
+  _globals['_REGEXMATCHANDSUBSTITUTE']._serialized_end=672
 # @@protoc_insertion_point(module_scope)

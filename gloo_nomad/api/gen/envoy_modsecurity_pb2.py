@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*gloo_nomad/api/gen/envoy_modsecurity.proto\x12\'envoy.config.filter.http.modsecurity.v2\"\xb6\x02\n\x0c\x41uditLogging\x12T\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x44.envoy.config.filter.http.modsecurity.v2.AuditLogging.AuditLogAction\x12X\n\x08location\x18\x02 \x01(\x0e\x32\x46.envoy.config.filter.http.modsecurity.v2.AuditLogging.AuditLogLocation\":\n\x0e\x41uditLogAction\x12\t\n\x05NEVER\x10\x00\x12\x11\n\rRELEVANT_ONLY\x10\x01\x12\n\n\x06\x41LWAYS\x10\x02\":\n\x10\x41uditLogLocation\x12\x10\n\x0c\x46ILTER_STATE\x10\x00\x12\x14\n\x10\x44YNAMIC_METADATA\x10\x01\"=\n\x07RuleSet\x12\x10\n\x08rule_str\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x03 \x03(\t\x12\x11\n\tdirectory\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*gloo_nomad/api/gen/envoy_modsecurity.proto\x12\'envoy.config.filter.http.modsecurity.v2\"=\n\x07RuleSet\x12\x10\n\x08rule_str\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x03 \x03(\t\x12\x11\n\tdirectory\x18\x04 \x01(\t\"\xb6\x02\n\x0c\x41uditLogging\x12T\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x44.envoy.config.filter.http.modsecurity.v2.AuditLogging.AuditLogAction\x12X\n\x08location\x18\x02 \x01(\x0e\x32\x46.envoy.config.filter.http.modsecurity.v2.AuditLogging.AuditLogLocation\":\n\x0e\x41uditLogAction\x12\t\n\x05NEVER\x10\x00\x12\x11\n\rRELEVANT_ONLY\x10\x01\x12\n\n\x06\x41LWAYS\x10\x02\":\n\x10\x41uditLogLocation\x12\x10\n\x0c\x46ILTER_STATE\x10\x00\x12\x14\n\x10\x44YNAMIC_METADATA\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.envoy_modsecurity_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDITLOGGING']._serialized_start=88
-  _globals['_AUDITLOGGING']._serialized_end=398
-  _globals['_AUDITLOGGING_AUDITLOGACTION']._serialized_start=280
-  _globals['_AUDITLOGGING_AUDITLOGACTION']._serialized_end=338
-  _globals['_AUDITLOGGING_AUDITLOGLOCATION']._serialized_start=340
-  _globals['_AUDITLOGGING_AUDITLOGLOCATION']._serialized_end=398
-  _globals['_RULESET']._serialized_start=400
-  _globals['_RULESET']._serialized_end=461
+  _globals['_RULESET']._serialized_start=87
+  _globals['_RULESET']._serialized_end=148
+  _globals['_AUDITLOGGING']._serialized_start=151
+  _globals['_AUDITLOGGING']._serialized_end=461
+  _globals['_AUDITLOGGING_AUDITLOGACTION']._serialized_start=343
+  _globals['_AUDITLOGGING_AUDITLOGACTION']._serialized_end=401
+  _globals['_AUDITLOGGING_AUDITLOGLOCATION']._serialized_start=403
+  _globals['_AUDITLOGGING_AUDITLOGLOCATION']._serialized_end=461
 # @@protoc_insertion_point(module_scope)

@@ -27,39 +27,39 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$gloo_nomad/api/gen/envoy_trace.proto\x12\x1dsolo.io.envoy.config.trace.v3\x1a\x1dgloo_nomad/api/gen/core.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xaa\x01\n\x0f\x43onstantSampler\x12Q\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32?.solo.io.envoy.config.trace.v3.ConstantSampler.ConstantDecision\"D\n\x10\x43onstantDecision\x12\x0e\n\nALWAYS_OFF\x10\x00\x12\r\n\tALWAYS_ON\x10\x01\x12\x11\n\rALWAYS_PARENT\x10\x02\"\x94\x02\n\rDatadogConfig\x12;\n\x16\x63ollector_upstream_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x16\n\x0c\x63luster_name\x18\x03 \x01(\tH\x00\x12\x32\n\x0cservice_name\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x12\x1a\n\x12\x63ollector_hostname\x18\x04 \x01(\t\x12I\n\rremote_config\x18\x05 \x01(\x0b\x32\x32.solo.io.envoy.config.trace.v3.DatadogRemoteConfigB\x13\n\x11\x63ollector_cluster\"x\n\x13\x44\x61tadogRemoteConfig\x12\x33\n\x10polling_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08\x64isabled\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\" \n\x0bGrpcService\x12\x11\n\tauthority\x18\x01 \x01(\t\"\xda\x04\n\x10OpenCensusConfig\x12@\n\x0ctrace_config\x18\x01 \x01(\x0b\x32*.solo.io.envoy.config.trace.v3.TraceConfig\x12 \n\x18ocagent_exporter_enabled\x18\x02 \x01(\x08\x12\x16\n\x0chttp_address\x18\x03 \x01(\tH\x00\x12Z\n\x0cgrpc_address\x18\x04 \x01(\x0b\x32\x42.solo.io.envoy.config.trace.v3.OpenCensusConfig.OcagentGrpcAddressH\x00\x12\\\n\x16incoming_trace_context\x18\x05 \x03(\x0e\x32<.solo.io.envoy.config.trace.v3.OpenCensusConfig.TraceContext\x12\\\n\x16outgoing_trace_context\x18\x06 \x03(\x0e\x32<.solo.io.envoy.config.trace.v3.OpenCensusConfig.TraceContext\x1a=\n\x12OcagentGrpcAddress\x12\x12\n\ntarget_uri\x18\x01 \x01(\t\x12\x13\n\x0bstat_prefix\x18\x02 \x01(\t\"`\n\x0cTraceContext\x12\x08\n\x04NONE\x10\x00\x12\x11\n\rTRACE_CONTEXT\x10\x01\x12\x12\n\x0eGRPC_TRACE_BIN\x10\x02\x12\x17\n\x13\x43LOUD_TRACE_CONTEXT\x10\x03\x12\x06\n\x02\x42\x33\x10\x04\x42\x11\n\x0focagent_address\"\x9f\x02\n\x13OpenTelemetryConfig\x12;\n\x16\x63ollector_upstream_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x16\n\x0c\x63luster_name\x18\x02 \x01(\tH\x00\x12\x14\n\x0cservice_name\x18\x03 \x01(\t\x12\x42\n\x0cgrpc_service\x18\x04 \x01(\x0b\x32*.solo.io.envoy.config.trace.v3.GrpcServiceH\x01\x12\x34\n\x0emax_cache_size\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x13\n\x11\x63ollector_clusterB\x0e\n\x0cservice_type\"1\n\x12ProbabilitySampler\x12\x1b\n\x13samplingProbability\x18\x01 \x01(\x01\"\"\n\x13RateLimitingSampler\x12\x0b\n\x03qps\x18\x01 \x01(\x03\"\x93\x03\n\x0bTraceConfig\x12P\n\x13probability_sampler\x18\x01 \x01(\x0b\x32\x31.solo.io.envoy.config.trace.v3.ProbabilitySamplerH\x00\x12J\n\x10\x63onstant_sampler\x18\x02 \x01(\x0b\x32..solo.io.envoy.config.trace.v3.ConstantSamplerH\x00\x12S\n\x15rate_limiting_sampler\x18\x03 \x01(\x0b\x32\x32.solo.io.envoy.config.trace.v3.RateLimitingSamplerH\x00\x12 \n\x18max_number_of_attributes\x18\x04 \x01(\x03\x12!\n\x19max_number_of_annotations\x18\x05 \x01(\x03\x12$\n\x1cmax_number_of_message_events\x18\x06 \x01(\x03\x12\x1b\n\x13max_number_of_links\x18\x07 \x01(\x03\x42\t\n\x07sampler\"\xd2\x03\n\x0cZipkinConfig\x12;\n\x16\x63ollector_upstream_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x16\n\x0c\x63luster_name\x18\x06 \x01(\tH\x00\x12\x1a\n\x12\x63ollector_endpoint\x18\x02 \x01(\t\x12\x33\n\x0ftrace_id_128bit\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x37\n\x13shared_span_context\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12h\n\x1a\x63ollector_endpoint_version\x18\x05 \x01(\x0e\x32\x44.solo.io.envoy.config.trace.v3.ZipkinConfig.CollectorEndpointVersion\"d\n\x18\x43ollectorEndpointVersion\x12)\n%DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE\x10\x00\x12\r\n\tHTTP_JSON\x10\x01\x12\x0e\n\nHTTP_PROTO\x10\x02\x42\x13\n\x11\x63ollector_clusterb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$gloo_nomad/api/gen/envoy_trace.proto\x12\x1dsolo.io.envoy.config.trace.v3\x1a\x1dgloo_nomad/api/gen/core.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xd2\x03\n\x0cZipkinConfig\x12;\n\x16\x63ollector_upstream_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x16\n\x0c\x63luster_name\x18\x06 \x01(\tH\x00\x12\x1a\n\x12\x63ollector_endpoint\x18\x02 \x01(\t\x12\x33\n\x0ftrace_id_128bit\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x37\n\x13shared_span_context\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12h\n\x1a\x63ollector_endpoint_version\x18\x05 \x01(\x0e\x32\x44.solo.io.envoy.config.trace.v3.ZipkinConfig.CollectorEndpointVersion\"d\n\x18\x43ollectorEndpointVersion\x12)\n%DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE\x10\x00\x12\r\n\tHTTP_JSON\x10\x01\x12\x0e\n\nHTTP_PROTO\x10\x02\x42\x13\n\x11\x63ollector_cluster\"\x94\x02\n\rDatadogConfig\x12;\n\x16\x63ollector_upstream_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x16\n\x0c\x63luster_name\x18\x03 \x01(\tH\x00\x12\x32\n\x0cservice_name\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x12\x1a\n\x12\x63ollector_hostname\x18\x04 \x01(\t\x12I\n\rremote_config\x18\x05 \x01(\x0b\x32\x32.solo.io.envoy.config.trace.v3.DatadogRemoteConfigB\x13\n\x11\x63ollector_cluster\"x\n\x13\x44\x61tadogRemoteConfig\x12\x33\n\x10polling_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08\x64isabled\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\"\x9f\x02\n\x13OpenTelemetryConfig\x12;\n\x16\x63ollector_upstream_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x16\n\x0c\x63luster_name\x18\x02 \x01(\tH\x00\x12\x14\n\x0cservice_name\x18\x03 \x01(\t\x12\x42\n\x0cgrpc_service\x18\x04 \x01(\x0b\x32*.solo.io.envoy.config.trace.v3.GrpcServiceH\x01\x12\x34\n\x0emax_cache_size\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x13\n\x11\x63ollector_clusterB\x0e\n\x0cservice_type\" \n\x0bGrpcService\x12\x11\n\tauthority\x18\x01 \x01(\t\"\xda\x04\n\x10OpenCensusConfig\x12@\n\x0ctrace_config\x18\x01 \x01(\x0b\x32*.solo.io.envoy.config.trace.v3.TraceConfig\x12 \n\x18ocagent_exporter_enabled\x18\x02 \x01(\x08\x12\x16\n\x0chttp_address\x18\x03 \x01(\tH\x00\x12Z\n\x0cgrpc_address\x18\x04 \x01(\x0b\x32\x42.solo.io.envoy.config.trace.v3.OpenCensusConfig.OcagentGrpcAddressH\x00\x12\\\n\x16incoming_trace_context\x18\x05 \x03(\x0e\x32<.solo.io.envoy.config.trace.v3.OpenCensusConfig.TraceContext\x12\\\n\x16outgoing_trace_context\x18\x06 \x03(\x0e\x32<.solo.io.envoy.config.trace.v3.OpenCensusConfig.TraceContext\x1a=\n\x12OcagentGrpcAddress\x12\x12\n\ntarget_uri\x18\x01 \x01(\t\x12\x13\n\x0bstat_prefix\x18\x02 \x01(\t\"`\n\x0cTraceContext\x12\x08\n\x04NONE\x10\x00\x12\x11\n\rTRACE_CONTEXT\x10\x01\x12\x12\n\x0eGRPC_TRACE_BIN\x10\x02\x12\x17\n\x13\x43LOUD_TRACE_CONTEXT\x10\x03\x12\x06\n\x02\x42\x33\x10\x04\x42\x11\n\x0focagent_address\"\x93\x03\n\x0bTraceConfig\x12P\n\x13probability_sampler\x18\x01 \x01(\x0b\x32\x31.solo.io.envoy.config.trace.v3.ProbabilitySamplerH\x00\x12J\n\x10\x63onstant_sampler\x18\x02 \x01(\x0b\x32..solo.io.envoy.config.trace.v3.ConstantSamplerH\x00\x12S\n\x15rate_limiting_sampler\x18\x03 \x01(\x0b\x32\x32.solo.io.envoy.config.trace.v3.RateLimitingSamplerH\x00\x12 \n\x18max_number_of_attributes\x18\x04 \x01(\x03\x12!\n\x19max_number_of_annotations\x18\x05 \x01(\x03\x12$\n\x1cmax_number_of_message_events\x18\x06 \x01(\x03\x12\x1b\n\x13max_number_of_links\x18\x07 \x01(\x03\x42\t\n\x07sampler\"\xaa\x01\n\x0f\x43onstantSampler\x12Q\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32?.solo.io.envoy.config.trace.v3.ConstantSampler.ConstantDecision\"D\n\x10\x43onstantDecision\x12\x0e\n\nALWAYS_OFF\x10\x00\x12\r\n\tALWAYS_ON\x10\x01\x12\x11\n\rALWAYS_PARENT\x10\x02\"1\n\x12ProbabilitySampler\x12\x1b\n\x13samplingProbability\x18\x01 \x01(\x01\"\"\n\x13RateLimitingSampler\x12\x0b\n\x03qps\x18\x01 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.envoy_trace_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONSTANTSAMPLER']._serialized_start=167
-  _globals['_CONSTANTSAMPLER']._serialized_end=337
-  _globals['_CONSTANTSAMPLER_CONSTANTDECISION']._serialized_start=269
-  _globals['_CONSTANTSAMPLER_CONSTANTDECISION']._serialized_end=337
-  _globals['_DATADOGCONFIG']._serialized_start=340
-  _globals['_DATADOGCONFIG']._serialized_end=616
-  _globals['_DATADOGREMOTECONFIG']._serialized_start=618
-  _globals['_DATADOGREMOTECONFIG']._serialized_end=738
-  _globals['_GRPCSERVICE']._serialized_start=740
-  _globals['_GRPCSERVICE']._serialized_end=772
-  _globals['_OPENCENSUSCONFIG']._serialized_start=775
-  _globals['_OPENCENSUSCONFIG']._serialized_end=1377
-  _globals['_OPENCENSUSCONFIG_OCAGENTGRPCADDRESS']._serialized_start=1199
-  _globals['_OPENCENSUSCONFIG_OCAGENTGRPCADDRESS']._serialized_end=1260
-  _globals['_OPENCENSUSCONFIG_TRACECONTEXT']._serialized_start=1262
-  _globals['_OPENCENSUSCONFIG_TRACECONTEXT']._serialized_end=1358
-  _globals['_OPENTELEMETRYCONFIG']._serialized_start=1380
-  _globals['_OPENTELEMETRYCONFIG']._serialized_end=1667
-  _globals['_PROBABILITYSAMPLER']._serialized_start=1669
-  _globals['_PROBABILITYSAMPLER']._serialized_end=1718
-  _globals['_RATELIMITINGSAMPLER']._serialized_start=1720
-  _globals['_RATELIMITINGSAMPLER']._serialized_end=1754
-  _globals['_TRACECONFIG']._serialized_start=1757
-  _globals['_TRACECONFIG']._serialized_end=2160
-  _globals['_ZIPKINCONFIG']._serialized_start=2163
-  _globals['_ZIPKINCONFIG']._serialized_end=2629
-  _globals['_ZIPKINCONFIG_COLLECTORENDPOINTVERSION']._serialized_start=2508
-  _globals['_ZIPKINCONFIG_COLLECTORENDPOINTVERSION']._serialized_end=2608
+  _globals['_ZIPKINCONFIG']._serialized_start=167
+  _globals['_ZIPKINCONFIG']._serialized_end=633
+  _globals['_ZIPKINCONFIG_COLLECTORENDPOINTVERSION']._serialized_start=512
+  _globals['_ZIPKINCONFIG_COLLECTORENDPOINTVERSION']._serialized_end=612
+  _globals['_DATADOGCONFIG']._serialized_start=636
+  _globals['_DATADOGCONFIG']._serialized_end=912
+  _globals['_DATADOGREMOTECONFIG']._serialized_start=914
+  _globals['_DATADOGREMOTECONFIG']._serialized_end=1034
+  _globals['_OPENTELEMETRYCONFIG']._serialized_start=1037
+  _globals['_OPENTELEMETRYCONFIG']._serialized_end=1324
+  _globals['_GRPCSERVICE']._serialized_start=1326
+  _globals['_GRPCSERVICE']._serialized_end=1358
+  _globals['_OPENCENSUSCONFIG']._serialized_start=1361
+  _globals['_OPENCENSUSCONFIG']._serialized_end=1963
+  _globals['_OPENCENSUSCONFIG_OCAGENTGRPCADDRESS']._serialized_start=1785
+  _globals['_OPENCENSUSCONFIG_OCAGENTGRPCADDRESS']._serialized_end=1846
+  _globals['_OPENCENSUSCONFIG_TRACECONTEXT']._serialized_start=1848
+  _globals['_OPENCENSUSCONFIG_TRACECONTEXT']._serialized_end=1944
+  _globals['_TRACECONFIG']._serialized_start=1966
+  _globals['_TRACECONFIG']._serialized_end=2369
+  _globals['_CONSTANTSAMPLER']._serialized_start=2372
+  _globals['_CONSTANTSAMPLER']._serialized_end=2542
+  _globals['_CONSTANTSAMPLER_CONSTANTDECISION']._serialized_start=2474
+  _globals['_CONSTANTSAMPLER_CONSTANTDECISION']._serialized_end=2542
+  _globals['_PROBABILITYSAMPLER']._serialized_start=2544
+  _globals['_PROBABILITYSAMPLER']._serialized_end=2593
+  _globals['_RATELIMITINGSAMPLER']._serialized_start=2595
+  _globals['_RATELIMITINGSAMPLER']._serialized_end=2629
 # @@protoc_insertion_point(module_scope)

@@ -26,47 +26,47 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-gloo_nomad/api/gen/envoy_transformation.proto\x12\x18\x65nvoy.api.v2.filter.http\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x9c\x02\n\nExtraction\x12\x10\n\x06header\x18\x01 \x01(\tH\x00\x12&\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\r\n\x05regex\x18\x02 \x01(\t\x12\x10\n\x08subgroup\x18\x03 \x01(\r\x12\x36\n\x10replacement_text\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x12\x37\n\x04mode\x18\x06 \x01(\x0e\x32).envoy.api.v2.filter.http.Extraction.Mode\"8\n\x04Mode\x12\x0b\n\x07\x45XTRACT\x10\x00\x12\x12\n\x0eSINGLE_REPLACE\x10\x01\x12\x0f\n\x0bREPLACE_ALL\x10\x02\x42\x08\n\x06source\"\x1c\n\x0cInjaTemplate\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x17\n\x15MergeExtractorsToBody\"\xac\x02\n\rMergeJsonKeys\x12H\n\tjson_keys\x18\x02 \x03(\x0b\x32\x35.envoy.api.v2.filter.http.MergeJsonKeys.JsonKeysEntry\x1a\x63\n\x13OverridableTemplate\x12\x34\n\x04tmpl\x18\x01 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplate\x12\x16\n\x0eoverride_empty\x18\x02 \x01(\x08\x1al\n\rJsonKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12J\n\x05value\x18\x02 \x01(\x0b\x32;.envoy.api.v2.filter.http.MergeJsonKeys.OverridableTemplate:\x02\x38\x01\"\r\n\x0bPassthrough\"\xe9\x0b\n\x16TransformationTemplate\x12\x1a\n\x12\x61\x64vanced_templates\x18\x01 \x01(\x08\x12T\n\nextractors\x18\x02 \x03(\x0b\x32@.envoy.api.v2.filter.http.TransformationTemplate.ExtractorsEntry\x12N\n\x07headers\x18\x03 \x03(\x0b\x32=.envoy.api.v2.filter.http.TransformationTemplate.HeadersEntry\x12\x36\n\x04\x62ody\x18\x04 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplateH\x00\x12<\n\x0bpassthrough\x18\x05 \x01(\x0b\x32%.envoy.api.v2.filter.http.PassthroughH\x00\x12S\n\x18merge_extractors_to_body\x18\x06 \x01(\x0b\x32/.envoy.api.v2.filter.http.MergeExtractorsToBodyH\x00\x12\x42\n\x0fmerge_json_keys\x18\r \x01(\x0b\x32\'.envoy.api.v2.filter.http.MergeJsonKeysH\x00\x12^\n\x13parse_body_behavior\x18\x07 \x01(\x0e\x32\x41.envoy.api.v2.filter.http.TransformationTemplate.RequestBodyParse\x12\x1d\n\x15ignore_error_on_parse\x18\x08 \x01(\x08\x12\x66\n\x17\x64ynamic_metadata_values\x18\t \x03(\x0b\x32\x45.envoy.api.v2.filter.http.TransformationTemplate.DynamicMetadataValue\x12Z\n\x11headers_to_append\x18\n \x03(\x0b\x32?.envoy.api.v2.filter.http.TransformationTemplate.HeaderToAppend\x12\x19\n\x11headers_to_remove\x18\x0b \x03(\t\x12\x19\n\x11\x65scape_characters\x18\x0c \x01(\x08\x12Z\n\x10span_transformer\x18\x0f \x01(\x0b\x32@.envoy.api.v2.filter.http.TransformationTemplate.SpanTransformer\x1a\x8d\x01\n\x14\x44ynamicMetadataValue\x12\x1a\n\x12metadata_namespace\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x35\n\x05value\x18\x03 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplate\x12\x15\n\rjson_to_proto\x18\x04 \x01(\x08\x1aT\n\x0eHeaderToAppend\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x35\n\x05value\x18\x02 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplate\x1aG\n\x0fSpanTransformer\x12\x34\n\x04name\x18\x01 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplate\x1aW\n\x0f\x45xtractorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x33\n\x05value\x18\x02 \x01(\x0b\x32$.envoy.api.v2.filter.http.Extraction:\x02\x38\x01\x1aV\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x35\n\x05value\x18\x02 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplate:\x02\x38\x01\"2\n\x10RequestBodyParse\x12\x0f\n\x0bParseAsJson\x10\x00\x12\r\n\tDontParse\x10\x01\x42\x15\n\x13\x62ody_transformationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-gloo_nomad/api/gen/envoy_transformation.proto\x12\x18\x65nvoy.api.v2.filter.http\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xe9\x0b\n\x16TransformationTemplate\x12\x1a\n\x12\x61\x64vanced_templates\x18\x01 \x01(\x08\x12T\n\nextractors\x18\x02 \x03(\x0b\x32@.envoy.api.v2.filter.http.TransformationTemplate.ExtractorsEntry\x12N\n\x07headers\x18\x03 \x03(\x0b\x32=.envoy.api.v2.filter.http.TransformationTemplate.HeadersEntry\x12\x36\n\x04\x62ody\x18\x04 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplateH\x00\x12<\n\x0bpassthrough\x18\x05 \x01(\x0b\x32%.envoy.api.v2.filter.http.PassthroughH\x00\x12S\n\x18merge_extractors_to_body\x18\x06 \x01(\x0b\x32/.envoy.api.v2.filter.http.MergeExtractorsToBodyH\x00\x12\x42\n\x0fmerge_json_keys\x18\r \x01(\x0b\x32\'.envoy.api.v2.filter.http.MergeJsonKeysH\x00\x12^\n\x13parse_body_behavior\x18\x07 \x01(\x0e\x32\x41.envoy.api.v2.filter.http.TransformationTemplate.RequestBodyParse\x12\x1d\n\x15ignore_error_on_parse\x18\x08 \x01(\x08\x12\x66\n\x17\x64ynamic_metadata_values\x18\t \x03(\x0b\x32\x45.envoy.api.v2.filter.http.TransformationTemplate.DynamicMetadataValue\x12Z\n\x11headers_to_append\x18\n \x03(\x0b\x32?.envoy.api.v2.filter.http.TransformationTemplate.HeaderToAppend\x12\x19\n\x11headers_to_remove\x18\x0b \x03(\t\x12\x19\n\x11\x65scape_characters\x18\x0c \x01(\x08\x12Z\n\x10span_transformer\x18\x0f \x01(\x0b\x32@.envoy.api.v2.filter.http.TransformationTemplate.SpanTransformer\x1aT\n\x0eHeaderToAppend\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x35\n\x05value\x18\x02 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplate\x1a\x8d\x01\n\x14\x44ynamicMetadataValue\x12\x1a\n\x12metadata_namespace\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x35\n\x05value\x18\x03 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplate\x12\x15\n\rjson_to_proto\x18\x04 \x01(\x08\x1aG\n\x0fSpanTransformer\x12\x34\n\x04name\x18\x01 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplate\x1aW\n\x0f\x45xtractorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x33\n\x05value\x18\x02 \x01(\x0b\x32$.envoy.api.v2.filter.http.Extraction:\x02\x38\x01\x1aV\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x35\n\x05value\x18\x02 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplate:\x02\x38\x01\"2\n\x10RequestBodyParse\x12\x0f\n\x0bParseAsJson\x10\x00\x12\r\n\tDontParse\x10\x01\x42\x15\n\x13\x62ody_transformation\"\x9c\x02\n\nExtraction\x12\x10\n\x06header\x18\x01 \x01(\tH\x00\x12&\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\r\n\x05regex\x18\x02 \x01(\t\x12\x10\n\x08subgroup\x18\x03 \x01(\r\x12\x36\n\x10replacement_text\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x12\x37\n\x04mode\x18\x06 \x01(\x0e\x32).envoy.api.v2.filter.http.Extraction.Mode\"8\n\x04Mode\x12\x0b\n\x07\x45XTRACT\x10\x00\x12\x12\n\x0eSINGLE_REPLACE\x10\x01\x12\x0f\n\x0bREPLACE_ALL\x10\x02\x42\x08\n\x06source\"\x1c\n\x0cInjaTemplate\x12\x0c\n\x04text\x18\x01 \x01(\t\"\r\n\x0bPassthrough\"\x17\n\x15MergeExtractorsToBody\"\xac\x02\n\rMergeJsonKeys\x12H\n\tjson_keys\x18\x02 \x03(\x0b\x32\x35.envoy.api.v2.filter.http.MergeJsonKeys.JsonKeysEntry\x1a\x63\n\x13OverridableTemplate\x12\x34\n\x04tmpl\x18\x01 \x01(\x0b\x32&.envoy.api.v2.filter.http.InjaTemplate\x12\x16\n\x0eoverride_empty\x18\x02 \x01(\x08\x1al\n\rJsonKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12J\n\x05value\x18\x02 \x01(\x0b\x32;.envoy.api.v2.filter.http.MergeJsonKeys.OverridableTemplate:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.envoy_transformation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._loaded_options = None
-  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_options = b'8\001'
   _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._loaded_options = None
   _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._serialized_options = b'8\001'
   _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._loaded_options = None
   _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_EXTRACTION']._serialized_start=137
-  _globals['_EXTRACTION']._serialized_end=421
-  _globals['_EXTRACTION_MODE']._serialized_start=355
-  _globals['_EXTRACTION_MODE']._serialized_end=411
-  _globals['_INJATEMPLATE']._serialized_start=423
-  _globals['_INJATEMPLATE']._serialized_end=451
-  _globals['_MERGEEXTRACTORSTOBODY']._serialized_start=453
-  _globals['_MERGEEXTRACTORSTOBODY']._serialized_end=476
-  _globals['_MERGEJSONKEYS']._serialized_start=479
-  _globals['_MERGEJSONKEYS']._serialized_end=779
-  _globals['_MERGEJSONKEYS_OVERRIDABLETEMPLATE']._serialized_start=570
-  _globals['_MERGEJSONKEYS_OVERRIDABLETEMPLATE']._serialized_end=669
-  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_start=671
-  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_end=779
-  _globals['_PASSTHROUGH']._serialized_start=781
-  _globals['_PASSTHROUGH']._serialized_end=794
-  _globals['_TRANSFORMATIONTEMPLATE']._serialized_start=797
-  _globals['_TRANSFORMATIONTEMPLATE']._serialized_end=2310
-  _globals['_TRANSFORMATIONTEMPLATE_DYNAMICMETADATAVALUE']._serialized_start=1758
-  _globals['_TRANSFORMATIONTEMPLATE_DYNAMICMETADATAVALUE']._serialized_end=1899
-  _globals['_TRANSFORMATIONTEMPLATE_HEADERTOAPPEND']._serialized_start=1901
-  _globals['_TRANSFORMATIONTEMPLATE_HEADERTOAPPEND']._serialized_end=1985
-  _globals['_TRANSFORMATIONTEMPLATE_SPANTRANSFORMER']._serialized_start=1987
-  _globals['_TRANSFORMATIONTEMPLATE_SPANTRANSFORMER']._serialized_end=2058
-  _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._serialized_start=2060
-  _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._serialized_end=2147
-  _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._serialized_start=2149
-  _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._serialized_end=2235
-  _globals['_TRANSFORMATIONTEMPLATE_REQUESTBODYPARSE']._serialized_start=2237
-  _globals['_TRANSFORMATIONTEMPLATE_REQUESTBODYPARSE']._serialized_end=2287
+  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._loaded_options = None
+  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_options = b'8\001'
+  _globals['_TRANSFORMATIONTEMPLATE']._serialized_start=137
+  _globals['_TRANSFORMATIONTEMPLATE']._serialized_end=1650
+  _globals['_TRANSFORMATIONTEMPLATE_HEADERTOAPPEND']._serialized_start=1097
+  _globals['_TRANSFORMATIONTEMPLATE_HEADERTOAPPEND']._serialized_end=1181
+  _globals['_TRANSFORMATIONTEMPLATE_DYNAMICMETADATAVALUE']._serialized_start=1184
+  _globals['_TRANSFORMATIONTEMPLATE_DYNAMICMETADATAVALUE']._serialized_end=1325
+  _globals['_TRANSFORMATIONTEMPLATE_SPANTRANSFORMER']._serialized_start=1327
+  _globals['_TRANSFORMATIONTEMPLATE_SPANTRANSFORMER']._serialized_end=1398
+  _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._serialized_start=1400
+  _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._serialized_end=1487
+  _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._serialized_start=1489
+  _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._serialized_end=1575
+  _globals['_TRANSFORMATIONTEMPLATE_REQUESTBODYPARSE']._serialized_start=1577
+  _globals['_TRANSFORMATIONTEMPLATE_REQUESTBODYPARSE']._serialized_end=1627
+  _globals['_EXTRACTION']._serialized_start=1653
+  _globals['_EXTRACTION']._serialized_end=1937
+  _globals['_EXTRACTION_MODE']._serialized_start=1871
+  _globals['_EXTRACTION_MODE']._serialized_end=1927
+  _globals['_INJATEMPLATE']._serialized_start=1939
+  _globals['_INJATEMPLATE']._serialized_end=1967
+  _globals['_PASSTHROUGH']._serialized_start=1969
+  _globals['_PASSTHROUGH']._serialized_end=1982
+  _globals['_MERGEEXTRACTORSTOBODY']._serialized_start=1984
+  _globals['_MERGEEXTRACTORSTOBODY']._serialized_end=2007
+  _globals['_MERGEJSONKEYS']._serialized_start=2010
+  _globals['_MERGEJSONKEYS']._serialized_end=2310
+  _globals['_MERGEJSONKEYS_OVERRIDABLETEMPLATE']._serialized_start=2101
+  _globals['_MERGEJSONKEYS_OVERRIDABLETEMPLATE']._serialized_end=2200
+  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_start=2202
+  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_end=2310
 # @@protoc_insertion_point(module_scope)

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gloo_nomad/api/gen/envoy_type_v2.proto\x12\x12solo.io.envoy.type\"(\n\nInt64Range\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\"\x18\n\x07Percent\x12\r\n\x05value\x18\x01 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gloo_nomad/api/gen/envoy_type_v2.proto\x12\x12solo.io.envoy.type\"\x18\n\x07Percent\x12\r\n\x05value\x18\x01 \x01(\x01\"(\n\nInt64Range\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.envoy_type_v2_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INT64RANGE']._serialized_start=62
-  _globals['_INT64RANGE']._serialized_end=102
-  _globals['_PERCENT']._serialized_start=104
-  _globals['_PERCENT']._serialized_end=128
+  _globals['_PERCENT']._serialized_start=62
+  _globals['_PERCENT']._serialized_end=86
+  _globals['_INT64RANGE']._serialized_start=88
+  _globals['_INT64RANGE']._serialized_end=128
 # @@protoc_insertion_point(module_scope)

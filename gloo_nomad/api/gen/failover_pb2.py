@@ -22,12 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gloo_nomad.api.gen import ssl_pb2 as gloo__nomad_dot_api_dot_gen_dot_ssl__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
-from gloo_nomad.api.gen import ssl_pb2 as gloo__nomad_dot_api_dot_gen_dot_ssl__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gloo_nomad/api/gen/failover.proto\x12\x0cgloo.solo.io\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1cgloo_nomad/api/gen/ssl.proto\"\xa4\x02\n\x08\x46\x61ilover\x12J\n\x16prioritized_localities\x18\x01 \x03(\x0b\x32*.gloo.solo.io.Failover.PrioritizedLocality\x12-\n\x06policy\x18\x02 \x01(\x0b\x32\x1d.gloo.solo.io.Failover.Policy\x1aG\n\x06Policy\x12=\n\x17overprovisioning_factor\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x1aT\n\x13PrioritizedLocality\x12=\n\x12locality_endpoints\x18\x02 \x03(\x0b\x32!.gloo.solo.io.LocalityLbEndpoints\"\xcc\x03\n\nLbEndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12G\n\x13health_check_config\x18\x03 \x01(\x0b\x32*.gloo.solo.io.LbEndpoint.HealthCheckConfig\x12<\n\x13upstream_ssl_config\x18\x04 \x01(\x0b\x32\x1f.gloo.solo.io.UpstreamSslConfig\x12;\n\x15load_balancing_weight\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x38\n\x08metadata\x18\x06 \x03(\x0b\x32&.gloo.solo.io.LbEndpoint.MetadataEntry\x1aW\n\x11HealthCheckConfig\x12\x12\n\nport_value\x18\x01 \x01(\r\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x1aH\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"\xac\x01\n\x13LocalityLbEndpoints\x12(\n\x08locality\x18\x01 \x01(\x0b\x32\x16.gloo.solo.io.Locality\x12.\n\x0clb_endpoints\x18\x02 \x03(\x0b\x32\x18.gloo.solo.io.LbEndpoint\x12;\n\x15load_balancing_weight\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Valueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gloo_nomad/api/gen/failover.proto\x12\x0cgloo.solo.io\x1a\x1cgloo_nomad/api/gen/ssl.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xa4\x02\n\x08\x46\x61ilover\x12J\n\x16prioritized_localities\x18\x01 \x03(\x0b\x32*.gloo.solo.io.Failover.PrioritizedLocality\x12-\n\x06policy\x18\x02 \x01(\x0b\x32\x1d.gloo.solo.io.Failover.Policy\x1aT\n\x13PrioritizedLocality\x12=\n\x12locality_endpoints\x18\x02 \x03(\x0b\x32!.gloo.solo.io.LocalityLbEndpoints\x1aG\n\x06Policy\x12=\n\x17overprovisioning_factor\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xac\x01\n\x13LocalityLbEndpoints\x12(\n\x08locality\x18\x01 \x01(\x0b\x32\x16.gloo.solo.io.Locality\x12.\n\x0clb_endpoints\x18\x02 \x03(\x0b\x32\x18.gloo.solo.io.LbEndpoint\x12;\n\x15load_balancing_weight\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xcc\x03\n\nLbEndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12G\n\x13health_check_config\x18\x03 \x01(\x0b\x32*.gloo.solo.io.LbEndpoint.HealthCheckConfig\x12<\n\x13upstream_ssl_config\x18\x04 \x01(\x0b\x32\x1f.gloo.solo.io.UpstreamSslConfig\x12;\n\x15load_balancing_weight\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x38\n\x08metadata\x18\x06 \x03(\x0b\x32&.gloo.solo.io.LbEndpoint.MetadataEntry\x1aW\n\x11HealthCheckConfig\x12\x12\n\nport_value\x18\x01 \x01(\r\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x1aH\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,18 +38,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LBENDPOINT_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_FAILOVER']._serialized_start=144
   _globals['_FAILOVER']._serialized_end=436
-  _globals['_FAILOVER_POLICY']._serialized_start=279
-  _globals['_FAILOVER_POLICY']._serialized_end=350
-  _globals['_FAILOVER_PRIORITIZEDLOCALITY']._serialized_start=352
-  _globals['_FAILOVER_PRIORITIZEDLOCALITY']._serialized_end=436
-  _globals['_LBENDPOINT']._serialized_start=439
-  _globals['_LBENDPOINT']._serialized_end=899
-  _globals['_LBENDPOINT_HEALTHCHECKCONFIG']._serialized_start=738
-  _globals['_LBENDPOINT_HEALTHCHECKCONFIG']._serialized_end=825
-  _globals['_LBENDPOINT_METADATAENTRY']._serialized_start=827
-  _globals['_LBENDPOINT_METADATAENTRY']._serialized_end=899
-  _globals['_LOCALITY']._serialized_start=901
-  _globals['_LOCALITY']._serialized_end=959
-  _globals['_LOCALITYLBENDPOINTS']._serialized_start=962
-  _globals['_LOCALITYLBENDPOINTS']._serialized_end=1134
+  _globals['_FAILOVER_PRIORITIZEDLOCALITY']._serialized_start=279
+  _globals['_FAILOVER_PRIORITIZEDLOCALITY']._serialized_end=363
+  _globals['_FAILOVER_POLICY']._serialized_start=365
+  _globals['_FAILOVER_POLICY']._serialized_end=436
+  _globals['_LOCALITYLBENDPOINTS']._serialized_start=439
+  _globals['_LOCALITYLBENDPOINTS']._serialized_end=611
+  _globals['_LBENDPOINT']._serialized_start=614
+  _globals['_LBENDPOINT']._serialized_end=1074
+  _globals['_LBENDPOINT_HEALTHCHECKCONFIG']._serialized_start=913
+  _globals['_LBENDPOINT_HEALTHCHECKCONFIG']._serialized_end=1000
+  _globals['_LBENDPOINT_METADATAENTRY']._serialized_start=1002
+  _globals['_LBENDPOINT_METADATAENTRY']._serialized_end=1074
+  _globals['_LOCALITY']._serialized_start=1076
+  _globals['_LOCALITY']._serialized_end=1134
 # @@protoc_insertion_point(module_scope)

@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egloo_nomad/api/gen/fault.proto\x12\x1a\x66\x61ult.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\"5\n\nRouteAbort\x12\x12\n\npercentage\x18\x01 \x01(\x02\x12\x13\n\x0bhttp_status\x18\x02 \x01(\r\"P\n\nRouteDelay\x12\x12\n\npercentage\x18\x01 \x01(\x02\x12.\n\x0b\x66ixed_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"{\n\x0bRouteFaults\x12\x35\n\x05\x61\x62ort\x18\x01 \x01(\x0b\x32&.fault.options.gloo.solo.io.RouteAbort\x12\x35\n\x05\x64\x65lay\x18\x02 \x01(\x0b\x32&.fault.options.gloo.solo.io.RouteDelayb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egloo_nomad/api/gen/fault.proto\x12\x1a\x66\x61ult.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\"{\n\x0bRouteFaults\x12\x35\n\x05\x61\x62ort\x18\x01 \x01(\x0b\x32&.fault.options.gloo.solo.io.RouteAbort\x12\x35\n\x05\x64\x65lay\x18\x02 \x01(\x0b\x32&.fault.options.gloo.solo.io.RouteDelay\"5\n\nRouteAbort\x12\x12\n\npercentage\x18\x01 \x01(\x02\x12\x13\n\x0bhttp_status\x18\x02 \x01(\r\"P\n\nRouteDelay\x12\x12\n\npercentage\x18\x01 \x01(\x02\x12.\n\x0b\x66ixed_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.fault_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROUTEABORT']._serialized_start=94
-  _globals['_ROUTEABORT']._serialized_end=147
-  _globals['_ROUTEDELAY']._serialized_start=149
-  _globals['_ROUTEDELAY']._serialized_end=229
-  _globals['_ROUTEFAULTS']._serialized_start=231
-  _globals['_ROUTEFAULTS']._serialized_end=354
+  _globals['_ROUTEFAULTS']._serialized_start=94
+  _globals['_ROUTEFAULTS']._serialized_end=217
+  _globals['_ROUTEABORT']._serialized_start=219
+  _globals['_ROUTEABORT']._serialized_end=272
+  _globals['_ROUTEDELAY']._serialized_start=274
+  _globals['_ROUTEDELAY']._serialized_end=354
 # @@protoc_insertion_point(module_scope)

@@ -24,7 +24,6 @@ _sym_db = _symbol_database.Default()
 
 from gloo_nomad.api.gen import core_pb2 as gloo__nomad_dot_api_dot_gen_dot_core__pb2
 from gloo_nomad.api.gen import envoy_core_pb2 as gloo__nomad_dot_api_dot_gen_dot_envoy__core__pb2
-from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 from gloo_nomad.api.gen import hcm_pb2 as gloo__nomad_dot_api_dot_gen_dot_hcm__pb2
 from gloo_nomad.api.gen import http_listener_options_pb2 as gloo__nomad_dot_api_dot_gen_dot_http__listener__options__pb2
 from gloo_nomad.api.gen import listener_options_pb2 as gloo__nomad_dot_api_dot_gen_dot_listener__options__pb2
@@ -36,79 +35,80 @@ from gloo_nomad.api.gen import skv2_pb2 as gloo__nomad_dot_api_dot_gen_dot_skv2_
 from gloo_nomad.api.gen import ssl_pb2 as gloo__nomad_dot_api_dot_gen_dot_ssl__pb2
 from gloo_nomad.api.gen import tcp_listener_options_pb2 as gloo__nomad_dot_api_dot_gen_dot_tcp__listener__options__pb2
 from gloo_nomad.api.gen import virtual_host_options_pb2 as gloo__nomad_dot_api_dot_gen_dot_virtual__host__options__pb2
+from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gloo_nomad/api/gen/gateway.proto\x12\x0fgateway.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a#gloo_nomad/api/gen/envoy_core.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1cgloo_nomad/api/gen/hcm.proto\x1a.gloo_nomad/api/gen/http_listener_options.proto\x1a)gloo_nomad/api/gen/listener_options.proto\x1a!gloo_nomad/api/gen/matchers.proto\x1a\x1egloo_nomad/api/gen/proxy.proto\x1a&gloo_nomad/api/gen/route_options.proto\x1a\"gloo_nomad/api/gen/selectors.proto\x1a\x1dgloo_nomad/api/gen/skv2.proto\x1a\x1cgloo_nomad/api/gen/ssl.proto\x1a-gloo_nomad/api/gen/tcp_listener_options.proto\x1a-gloo_nomad/api/gen/virtual_host_options.proto\"\xaf\x01\n\x0e\x44\x65legateAction\x12\x10\n\x04name\x18\x01 \x01(\tB\x02\x18\x01\x12\x15\n\tnamespace\x18\x02 \x01(\tB\x02\x18\x01\x12(\n\x03ref\x18\x03 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x37\n\x08selector\x18\x04 \x01(\x0b\x32#.gateway.solo.io.RouteTableSelectorH\x00\x42\x11\n\x0f\x64\x65legation_type\"J\n\x13\x44\x65legateOptionsRefs\x12\x33\n\x10\x64\x65legate_options\x18\x01 \x03(\x0b\x32\x19.core.solo.io.ResourceRef\"\xbe\x02\n\x14\x44\x65legatedHttpGateway\x12+\n\nssl_config\x18\x02 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12(\n\x03ref\x18\x03 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x39\n\x08selector\x18\x04 \x01(\x0b\x32%.selectors.core.gloo.solo.io.SelectorH\x00\x12\x1f\n\x17prevent_child_overrides\x18\x05 \x01(\x08\x12\x61\n http_connection_manager_settings\x18\x06 \x01(\x0b\x32\x37.hcm.options.gloo.solo.io.HttpConnectionManagerSettingsB\x10\n\x0eselection_type\"\x8c\x01\n\x13\x44\x65legatedTcpGateway\x12(\n\x03ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x39\n\x08selector\x18\x02 \x01(\x0b\x32%.selectors.core.gloo.solo.io.SelectorH\x00\x42\x10\n\x0eselection_type\"\x99\x04\n\x07Gateway\x12\x0b\n\x03ssl\x18\x01 \x01(\x08\x12\x14\n\x0c\x62ind_address\x18\x03 \x01(\t\x12\x11\n\tbind_port\x18\x04 \x01(\r\x12.\n\x07options\x18\x05 \x01(\x0b\x32\x1d.gloo.solo.io.ListenerOptions\x12(\n\x08metadata\x18\x07 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12\x37\n\x0fuse_proxy_proto\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.BoolValueB\x02\x18\x01\x12\x34\n\x0chttp_gateway\x18\t \x01(\x0b\x32\x1c.gateway.solo.io.HttpGatewayH\x00\x12\x32\n\x0btcp_gateway\x18\n \x01(\x0b\x32\x1b.gateway.solo.io.TcpGatewayH\x00\x12\x38\n\x0ehybrid_gateway\x18\x0b \x01(\x0b\x32\x1e.gateway.solo.io.HybridGatewayH\x00\x12\x13\n\x0bproxy_names\x18\x0c \x03(\t\x12>\n\rroute_options\x18\r \x01(\x0b\x32\'.gloo.solo.io.RouteConfigurationOptions\x12=\n\x13namespaced_statuses\x18\x0e \x01(\x0b\x32 .core.solo.io.NamespacedStatusesB\r\n\x0bGatewayType\"\x8e\x03\n\x0bHttpGateway\x12\x33\n\x10virtual_services\x18\x01 \x03(\x0b\x32\x19.core.solo.io.ResourceRef\x12Z\n\x18virtual_service_selector\x18\x02 \x03(\x0b\x32\x38.gateway.solo.io.HttpGateway.VirtualServiceSelectorEntry\x12\"\n\x1avirtual_service_namespaces\x18\x03 \x03(\t\x12\x32\n\x07options\x18\x08 \x01(\x0b\x32!.gloo.solo.io.HttpListenerOptions\x12W\n\x1bvirtual_service_expressions\x18\t \x01(\x0b\x32\x32.gateway.solo.io.VirtualServiceSelectorExpressions\x1a=\n\x1bVirtualServiceSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd8\x01\n\rHybridGateway\x12\x39\n\x10matched_gateways\x18\x01 \x03(\x0b\x32\x1f.gateway.solo.io.MatchedGateway\x12\x46\n\x17\x64\x65legated_http_gateways\x18\x02 \x01(\x0b\x32%.gateway.solo.io.DelegatedHttpGateway\x12\x44\n\x16\x64\x65legated_tcp_gateways\x18\x03 \x01(\x0b\x32$.gateway.solo.io.DelegatedTcpGateway\"\xf2\x02\n\x14MatchableHttpGateway\x12=\n\x13namespaced_statuses\x18\x01 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\x12(\n\x08metadata\x18\x02 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12>\n\x07matcher\x18\x03 \x01(\x0b\x32-.gateway.solo.io.MatchableHttpGateway.Matcher\x12\x32\n\x0chttp_gateway\x18\x04 \x01(\x0b\x32\x1c.gateway.solo.io.HttpGateway\x1a}\n\x07Matcher\x12\x45\n\x14source_prefix_ranges\x18\x01 \x03(\x0b\x32\'.solo.io.envoy.config.core.v3.CidrRange\x12+\n\nssl_config\x18\x02 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\"\x92\x03\n\x13MatchableTcpGateway\x12=\n\x13namespaced_statuses\x18\x01 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\x12(\n\x08metadata\x18\x02 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12=\n\x07matcher\x18\x03 \x01(\x0b\x32,.gateway.solo.io.MatchableTcpGateway.Matcher\x12\x30\n\x0btcp_gateway\x18\x04 \x01(\x0b\x32\x1b.gateway.solo.io.TcpGateway\x1a\xa0\x01\n\x07Matcher\x12\x45\n\x14source_prefix_ranges\x18\x01 \x03(\x0b\x32\'.solo.io.envoy.config.core.v3.CidrRange\x12+\n\nssl_config\x18\x02 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12!\n\x19passthrough_cipher_suites\x18\x03 \x03(\t\"\xb4\x01\n\x0eMatchedGateway\x12)\n\x07matcher\x18\x01 \x01(\x0b\x32\x18.gateway.solo.io.Matcher\x12\x34\n\x0chttp_gateway\x18\x02 \x01(\x0b\x32\x1c.gateway.solo.io.HttpGatewayH\x00\x12\x32\n\x0btcp_gateway\x18\x03 \x01(\x0b\x32\x1b.gateway.solo.io.TcpGatewayH\x00\x42\r\n\x0bGatewayType\"\xa0\x01\n\x07Matcher\x12+\n\nssl_config\x18\x01 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12\x45\n\x14source_prefix_ranges\x18\x02 \x03(\x0b\x32\'.solo.io.envoy.config.core.v3.CidrRange\x12!\n\x19passthrough_cipher_suites\x18\x03 \x03(\t\"\xca\x04\n\x05Route\x12\x35\n\x08matchers\x18\x01 \x03(\x0b\x32#.matchers.core.gloo.solo.io.Matcher\x12\x31\n\x0croute_action\x18\x02 \x01(\x0b\x32\x19.gloo.solo.io.RouteActionH\x00\x12\x37\n\x0fredirect_action\x18\x03 \x01(\x0b\x32\x1c.gloo.solo.io.RedirectActionH\x00\x12\x44\n\x16\x64irect_response_action\x18\x04 \x01(\x0b\x32\".gloo.solo.io.DirectResponseActionH\x00\x12:\n\x0f\x64\x65legate_action\x18\x05 \x01(\x0b\x32\x1f.gateway.solo.io.DelegateActionH\x00\x12+\n\x07options\x18\x06 \x01(\x0b\x32\x1a.gloo.solo.io.RouteOptions\x12\x0c\n\x04name\x18\x07 \x01(\t\x12\x38\n\x14inheritable_matchers\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12=\n\x19inheritable_path_matchers\x18\t \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x43\n\x13options_config_refs\x18\n \x01(\x0b\x32$.gateway.solo.io.DelegateOptionsRefsH\x01\x42\x08\n\x06\x61\x63tionB\x19\n\x17\x65xternal_options_config\"\xe2\x01\n\x0bRouteOption\x12(\n\x08metadata\x18\x02 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12+\n\x07options\x18\x03 \x01(\x0b\x32\x1a.gloo.solo.io.RouteOptions\x12=\n\x13namespaced_statuses\x18\x04 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\x12=\n\x0btarget_refs\x18\x05 \x03(\x0b\x32(.core.skv2.solo.io.PolicyTargetReference\"\xca\x01\n\nRouteTable\x12&\n\x06routes\x18\x01 \x03(\x0b\x32\x16.gateway.solo.io.Route\x12+\n\x06weight\x18\x02 \x01(\x0b\x32\x1b.google.protobuf.Int32Value\x12(\n\x08metadata\x18\x07 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12=\n\x13namespaced_statuses\x18\x08 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\"\xde\x03\n\x12RouteTableSelector\x12\x12\n\nnamespaces\x18\x01 \x03(\t\x12?\n\x06labels\x18\x02 \x03(\x0b\x32/.gateway.solo.io.RouteTableSelector.LabelsEntry\x12\x43\n\x0b\x65xpressions\x18\x03 \x03(\x0b\x32..gateway.solo.io.RouteTableSelector.Expression\x1a\xfe\x01\n\nExpression\x12\x0b\n\x03key\x18\x01 \x01(\t\x12I\n\x08operator\x18\x02 \x01(\x0e\x32\x37.gateway.solo.io.RouteTableSelector.Expression.Operator\x12\x0e\n\x06values\x18\x03 \x03(\t\"\x87\x01\n\x08Operator\x12\n\n\x06\x45quals\x10\x00\x12\x10\n\x0c\x44oubleEquals\x10\x01\x12\r\n\tNotEquals\x10\x02\x12\x06\n\x02In\x10\x03\x12\t\n\x05NotIn\x10\x04\x12\n\n\x06\x45xists\x10\x05\x12\x10\n\x0c\x44oesNotExist\x10\x06\x12\x0f\n\x0bGreaterThan\x10\x07\x12\x0c\n\x08LessThan\x10\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\nTcpGateway\x12(\n\ttcp_hosts\x18\x01 \x03(\x0b\x32\x15.gloo.solo.io.TcpHost\x12\x31\n\x07options\x18\x08 \x01(\x0b\x32 .gloo.solo.io.TcpListenerOptions\"\xd9\x01\n\x0bVirtualHost\x12\x0f\n\x07\x64omains\x18\x02 \x03(\t\x12&\n\x06routes\x18\x03 \x03(\x0b\x32\x16.gateway.solo.io.Route\x12\x31\n\x07options\x18\x04 \x01(\x0b\x32 .gloo.solo.io.VirtualHostOptions\x12\x43\n\x13options_config_refs\x18\x05 \x01(\x0b\x32$.gateway.solo.io.DelegateOptionsRefsH\x00\x42\x19\n\x17\x65xternal_options_config\"\xfd\x01\n\x11VirtualHostOption\x12(\n\x08metadata\x18\x02 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12\x31\n\x07options\x18\x03 \x01(\x0b\x32 .gloo.solo.io.VirtualHostOptions\x12=\n\x13namespaced_statuses\x18\x04 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\x12L\n\x0btarget_refs\x18\x05 \x03(\x0b\x32\x37.core.skv2.solo.io.PolicyTargetReferenceWithSectionName\"\xf0\x01\n\x0eVirtualService\x12\x32\n\x0cvirtual_host\x18\x01 \x01(\x0b\x32\x1c.gateway.solo.io.VirtualHost\x12+\n\nssl_config\x18\x02 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12(\n\x08metadata\x18\x07 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12=\n\x13namespaced_statuses\x18\x08 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\"\x87\x03\n!VirtualServiceSelectorExpressions\x12R\n\x0b\x65xpressions\x18\x03 \x03(\x0b\x32=.gateway.solo.io.VirtualServiceSelectorExpressions.Expression\x1a\x8d\x02\n\nExpression\x12\x0b\n\x03key\x18\x01 \x01(\t\x12X\n\x08operator\x18\x02 \x01(\x0e\x32\x46.gateway.solo.io.VirtualServiceSelectorExpressions.Expression.Operator\x12\x0e\n\x06values\x18\x03 \x03(\t\"\x87\x01\n\x08Operator\x12\n\n\x06\x45quals\x10\x00\x12\x10\n\x0c\x44oubleEquals\x10\x01\x12\r\n\tNotEquals\x10\x02\x12\x06\n\x02In\x10\x03\x12\t\n\x05NotIn\x10\x04\x12\n\n\x06\x45xists\x10\x05\x12\x10\n\x0c\x44oesNotExist\x10\x06\x12\x0f\n\x0bGreaterThan\x10\x07\x12\x0c\n\x08LessThan\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gloo_nomad/api/gen/gateway.proto\x12\x0fgateway.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a#gloo_nomad/api/gen/envoy_core.proto\x1a\x1cgloo_nomad/api/gen/hcm.proto\x1a.gloo_nomad/api/gen/http_listener_options.proto\x1a)gloo_nomad/api/gen/listener_options.proto\x1a!gloo_nomad/api/gen/matchers.proto\x1a\x1egloo_nomad/api/gen/proxy.proto\x1a&gloo_nomad/api/gen/route_options.proto\x1a\"gloo_nomad/api/gen/selectors.proto\x1a\x1dgloo_nomad/api/gen/skv2.proto\x1a\x1cgloo_nomad/api/gen/ssl.proto\x1a-gloo_nomad/api/gen/tcp_listener_options.proto\x1a-gloo_nomad/api/gen/virtual_host_options.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x99\x04\n\x07Gateway\x12\x0b\n\x03ssl\x18\x01 \x01(\x08\x12\x14\n\x0c\x62ind_address\x18\x03 \x01(\t\x12\x11\n\tbind_port\x18\x04 \x01(\r\x12.\n\x07options\x18\x05 \x01(\x0b\x32\x1d.gloo.solo.io.ListenerOptions\x12(\n\x08metadata\x18\x07 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12\x37\n\x0fuse_proxy_proto\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.BoolValueB\x02\x18\x01\x12\x34\n\x0chttp_gateway\x18\t \x01(\x0b\x32\x1c.gateway.solo.io.HttpGatewayH\x00\x12\x32\n\x0btcp_gateway\x18\n \x01(\x0b\x32\x1b.gateway.solo.io.TcpGatewayH\x00\x12\x38\n\x0ehybrid_gateway\x18\x0b \x01(\x0b\x32\x1e.gateway.solo.io.HybridGatewayH\x00\x12\x13\n\x0bproxy_names\x18\x0c \x03(\t\x12>\n\rroute_options\x18\r \x01(\x0b\x32\'.gloo.solo.io.RouteConfigurationOptions\x12=\n\x13namespaced_statuses\x18\x0e \x01(\x0b\x32 .core.solo.io.NamespacedStatusesB\r\n\x0bGatewayType\"\x8e\x03\n\x0bHttpGateway\x12\x33\n\x10virtual_services\x18\x01 \x03(\x0b\x32\x19.core.solo.io.ResourceRef\x12Z\n\x18virtual_service_selector\x18\x02 \x03(\x0b\x32\x38.gateway.solo.io.HttpGateway.VirtualServiceSelectorEntry\x12\"\n\x1avirtual_service_namespaces\x18\x03 \x03(\t\x12\x32\n\x07options\x18\x08 \x01(\x0b\x32!.gloo.solo.io.HttpListenerOptions\x12W\n\x1bvirtual_service_expressions\x18\t \x01(\x0b\x32\x32.gateway.solo.io.VirtualServiceSelectorExpressions\x1a=\n\x1bVirtualServiceSelectorEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x87\x03\n!VirtualServiceSelectorExpressions\x12R\n\x0b\x65xpressions\x18\x03 \x03(\x0b\x32=.gateway.solo.io.VirtualServiceSelectorExpressions.Expression\x1a\x8d\x02\n\nExpression\x12\x0b\n\x03key\x18\x01 \x01(\t\x12X\n\x08operator\x18\x02 \x01(\x0e\x32\x46.gateway.solo.io.VirtualServiceSelectorExpressions.Expression.Operator\x12\x0e\n\x06values\x18\x03 \x03(\t\"\x87\x01\n\x08Operator\x12\n\n\x06\x45quals\x10\x00\x12\x10\n\x0c\x44oubleEquals\x10\x01\x12\r\n\tNotEquals\x10\x02\x12\x06\n\x02In\x10\x03\x12\t\n\x05NotIn\x10\x04\x12\n\n\x06\x45xists\x10\x05\x12\x10\n\x0c\x44oesNotExist\x10\x06\x12\x0f\n\x0bGreaterThan\x10\x07\x12\x0c\n\x08LessThan\x10\x08\"i\n\nTcpGateway\x12(\n\ttcp_hosts\x18\x01 \x03(\x0b\x32\x15.gloo.solo.io.TcpHost\x12\x31\n\x07options\x18\x08 \x01(\x0b\x32 .gloo.solo.io.TcpListenerOptions\"\xd8\x01\n\rHybridGateway\x12\x39\n\x10matched_gateways\x18\x01 \x03(\x0b\x32\x1f.gateway.solo.io.MatchedGateway\x12\x46\n\x17\x64\x65legated_http_gateways\x18\x02 \x01(\x0b\x32%.gateway.solo.io.DelegatedHttpGateway\x12\x44\n\x16\x64\x65legated_tcp_gateways\x18\x03 \x01(\x0b\x32$.gateway.solo.io.DelegatedTcpGateway\"\xb4\x01\n\x0eMatchedGateway\x12)\n\x07matcher\x18\x01 \x01(\x0b\x32\x18.gateway.solo.io.Matcher\x12\x34\n\x0chttp_gateway\x18\x02 \x01(\x0b\x32\x1c.gateway.solo.io.HttpGatewayH\x00\x12\x32\n\x0btcp_gateway\x18\x03 \x01(\x0b\x32\x1b.gateway.solo.io.TcpGatewayH\x00\x42\r\n\x0bGatewayType\"\xa0\x01\n\x07Matcher\x12+\n\nssl_config\x18\x01 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12\x45\n\x14source_prefix_ranges\x18\x02 \x03(\x0b\x32\'.solo.io.envoy.config.core.v3.CidrRange\x12!\n\x19passthrough_cipher_suites\x18\x03 \x03(\t\"\xbe\x02\n\x14\x44\x65legatedHttpGateway\x12+\n\nssl_config\x18\x02 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12(\n\x03ref\x18\x03 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x39\n\x08selector\x18\x04 \x01(\x0b\x32%.selectors.core.gloo.solo.io.SelectorH\x00\x12\x1f\n\x17prevent_child_overrides\x18\x05 \x01(\x08\x12\x61\n http_connection_manager_settings\x18\x06 \x01(\x0b\x32\x37.hcm.options.gloo.solo.io.HttpConnectionManagerSettingsB\x10\n\x0eselection_type\"\x8c\x01\n\x13\x44\x65legatedTcpGateway\x12(\n\x03ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x39\n\x08selector\x18\x02 \x01(\x0b\x32%.selectors.core.gloo.solo.io.SelectorH\x00\x42\x10\n\x0eselection_type\"\xf2\x02\n\x14MatchableHttpGateway\x12=\n\x13namespaced_statuses\x18\x01 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\x12(\n\x08metadata\x18\x02 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12>\n\x07matcher\x18\x03 \x01(\x0b\x32-.gateway.solo.io.MatchableHttpGateway.Matcher\x12\x32\n\x0chttp_gateway\x18\x04 \x01(\x0b\x32\x1c.gateway.solo.io.HttpGateway\x1a}\n\x07Matcher\x12\x45\n\x14source_prefix_ranges\x18\x01 \x03(\x0b\x32\'.solo.io.envoy.config.core.v3.CidrRange\x12+\n\nssl_config\x18\x02 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\"\x92\x03\n\x13MatchableTcpGateway\x12=\n\x13namespaced_statuses\x18\x01 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\x12(\n\x08metadata\x18\x02 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12=\n\x07matcher\x18\x03 \x01(\x0b\x32,.gateway.solo.io.MatchableTcpGateway.Matcher\x12\x30\n\x0btcp_gateway\x18\x04 \x01(\x0b\x32\x1b.gateway.solo.io.TcpGateway\x1a\xa0\x01\n\x07Matcher\x12\x45\n\x14source_prefix_ranges\x18\x01 \x03(\x0b\x32\'.solo.io.envoy.config.core.v3.CidrRange\x12+\n\nssl_config\x18\x02 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12!\n\x19passthrough_cipher_suites\x18\x03 \x03(\t\"\xf0\x01\n\x0eVirtualService\x12\x32\n\x0cvirtual_host\x18\x01 \x01(\x0b\x32\x1c.gateway.solo.io.VirtualHost\x12+\n\nssl_config\x18\x02 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12(\n\x08metadata\x18\x07 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12=\n\x13namespaced_statuses\x18\x08 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\"\xd9\x01\n\x0bVirtualHost\x12\x0f\n\x07\x64omains\x18\x02 \x03(\t\x12&\n\x06routes\x18\x03 \x03(\x0b\x32\x16.gateway.solo.io.Route\x12\x31\n\x07options\x18\x04 \x01(\x0b\x32 .gloo.solo.io.VirtualHostOptions\x12\x43\n\x13options_config_refs\x18\x05 \x01(\x0b\x32$.gateway.solo.io.DelegateOptionsRefsH\x00\x42\x19\n\x17\x65xternal_options_config\"\xca\x04\n\x05Route\x12\x35\n\x08matchers\x18\x01 \x03(\x0b\x32#.matchers.core.gloo.solo.io.Matcher\x12\x31\n\x0croute_action\x18\x02 \x01(\x0b\x32\x19.gloo.solo.io.RouteActionH\x00\x12\x37\n\x0fredirect_action\x18\x03 \x01(\x0b\x32\x1c.gloo.solo.io.RedirectActionH\x00\x12\x44\n\x16\x64irect_response_action\x18\x04 \x01(\x0b\x32\".gloo.solo.io.DirectResponseActionH\x00\x12:\n\x0f\x64\x65legate_action\x18\x05 \x01(\x0b\x32\x1f.gateway.solo.io.DelegateActionH\x00\x12+\n\x07options\x18\x06 \x01(\x0b\x32\x1a.gloo.solo.io.RouteOptions\x12\x0c\n\x04name\x18\x07 \x01(\t\x12\x38\n\x14inheritable_matchers\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12=\n\x19inheritable_path_matchers\x18\t \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x43\n\x13options_config_refs\x18\n \x01(\x0b\x32$.gateway.solo.io.DelegateOptionsRefsH\x01\x42\x08\n\x06\x61\x63tionB\x19\n\x17\x65xternal_options_config\"\xaf\x01\n\x0e\x44\x65legateAction\x12\x10\n\x04name\x18\x01 \x01(\tB\x02\x18\x01\x12\x15\n\tnamespace\x18\x02 \x01(\tB\x02\x18\x01\x12(\n\x03ref\x18\x03 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x37\n\x08selector\x18\x04 \x01(\x0b\x32#.gateway.solo.io.RouteTableSelectorH\x00\x42\x11\n\x0f\x64\x65legation_type\"\xde\x03\n\x12RouteTableSelector\x12\x12\n\nnamespaces\x18\x01 \x03(\t\x12?\n\x06labels\x18\x02 \x03(\x0b\x32/.gateway.solo.io.RouteTableSelector.LabelsEntry\x12\x43\n\x0b\x65xpressions\x18\x03 \x03(\x0b\x32..gateway.solo.io.RouteTableSelector.Expression\x1a\xfe\x01\n\nExpression\x12\x0b\n\x03key\x18\x01 \x01(\t\x12I\n\x08operator\x18\x02 \x01(\x0e\x32\x37.gateway.solo.io.RouteTableSelector.Expression.Operator\x12\x0e\n\x06values\x18\x03 \x03(\t\"\x87\x01\n\x08Operator\x12\n\n\x06\x45quals\x10\x00\x12\x10\n\x0c\x44oubleEquals\x10\x01\x12\r\n\tNotEquals\x10\x02\x12\x06\n\x02In\x10\x03\x12\t\n\x05NotIn\x10\x04\x12\n\n\x06\x45xists\x10\x05\x12\x10\n\x0c\x44oesNotExist\x10\x06\x12\x0f\n\x0bGreaterThan\x10\x07\x12\x0c\n\x08LessThan\x10\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xca\x01\n\nRouteTable\x12&\n\x06routes\x18\x01 \x03(\x0b\x32\x16.gateway.solo.io.Route\x12+\n\x06weight\x18\x02 \x01(\x0b\x32\x1b.google.protobuf.Int32Value\x12(\n\x08metadata\x18\x07 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12=\n\x13namespaced_statuses\x18\x08 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\"\xe2\x01\n\x0bRouteOption\x12(\n\x08metadata\x18\x02 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12+\n\x07options\x18\x03 \x01(\x0b\x32\x1a.gloo.solo.io.RouteOptions\x12=\n\x13namespaced_statuses\x18\x04 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\x12=\n\x0btarget_refs\x18\x05 \x03(\x0b\x32(.core.skv2.solo.io.PolicyTargetReference\"\xfd\x01\n\x11VirtualHostOption\x12(\n\x08metadata\x18\x02 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12\x31\n\x07options\x18\x03 \x01(\x0b\x32 .gloo.solo.io.VirtualHostOptions\x12=\n\x13namespaced_statuses\x18\x04 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\x12L\n\x0btarget_refs\x18\x05 \x03(\x0b\x32\x37.core.skv2.solo.io.PolicyTargetReferenceWithSectionName\"J\n\x13\x44\x65legateOptionsRefs\x12\x33\n\x10\x64\x65legate_options\x18\x01 \x03(\x0b\x32\x19.core.solo.io.ResourceRefb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.gateway_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DELEGATEACTION'].fields_by_name['name']._loaded_options = None
-  _globals['_DELEGATEACTION'].fields_by_name['name']._serialized_options = b'\030\001'
-  _globals['_DELEGATEACTION'].fields_by_name['namespace']._loaded_options = None
-  _globals['_DELEGATEACTION'].fields_by_name['namespace']._serialized_options = b'\030\001'
   _globals['_GATEWAY'].fields_by_name['use_proxy_proto']._loaded_options = None
   _globals['_GATEWAY'].fields_by_name['use_proxy_proto']._serialized_options = b'\030\001'
   _globals['_HTTPGATEWAY_VIRTUALSERVICESELECTORENTRY']._loaded_options = None
   _globals['_HTTPGATEWAY_VIRTUALSERVICESELECTORENTRY']._serialized_options = b'8\001'
+  _globals['_DELEGATEACTION'].fields_by_name['name']._loaded_options = None
+  _globals['_DELEGATEACTION'].fields_by_name['name']._serialized_options = b'\030\001'
+  _globals['_DELEGATEACTION'].fields_by_name['namespace']._loaded_options = None
+  _globals['_DELEGATEACTION'].fields_by_name['namespace']._serialized_options = b'\030\001'
   _globals['_ROUTETABLESELECTOR_LABELSENTRY']._loaded_options = None
   _globals['_ROUTETABLESELECTOR_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_DELEGATEACTION']._serialized_start=573
-  _globals['_DELEGATEACTION']._serialized_end=748
-  _globals['_DELEGATEOPTIONSREFS']._serialized_start=750
-  _globals['_DELEGATEOPTIONSREFS']._serialized_end=824
-  _globals['_DELEGATEDHTTPGATEWAY']._serialized_start=827
-  _globals['_DELEGATEDHTTPGATEWAY']._serialized_end=1145
-  _globals['_DELEGATEDTCPGATEWAY']._serialized_start=1148
-  _globals['_DELEGATEDTCPGATEWAY']._serialized_end=1288
-  _globals['_GATEWAY']._serialized_start=1291
-  _globals['_GATEWAY']._serialized_end=1828
-  _globals['_HTTPGATEWAY']._serialized_start=1831
-  _globals['_HTTPGATEWAY']._serialized_end=2229
-  _globals['_HTTPGATEWAY_VIRTUALSERVICESELECTORENTRY']._serialized_start=2168
-  _globals['_HTTPGATEWAY_VIRTUALSERVICESELECTORENTRY']._serialized_end=2229
-  _globals['_HYBRIDGATEWAY']._serialized_start=2232
-  _globals['_HYBRIDGATEWAY']._serialized_end=2448
-  _globals['_MATCHABLEHTTPGATEWAY']._serialized_start=2451
-  _globals['_MATCHABLEHTTPGATEWAY']._serialized_end=2821
-  _globals['_MATCHABLEHTTPGATEWAY_MATCHER']._serialized_start=2696
-  _globals['_MATCHABLEHTTPGATEWAY_MATCHER']._serialized_end=2821
-  _globals['_MATCHABLETCPGATEWAY']._serialized_start=2824
-  _globals['_MATCHABLETCPGATEWAY']._serialized_end=3226
-  _globals['_MATCHABLETCPGATEWAY_MATCHER']._serialized_start=3066
-  _globals['_MATCHABLETCPGATEWAY_MATCHER']._serialized_end=3226
-  _globals['_MATCHEDGATEWAY']._serialized_start=3229
-  _globals['_MATCHEDGATEWAY']._serialized_end=3409
-  _globals['_MATCHER']._serialized_start=3412
-  _globals['_MATCHER']._serialized_end=3572
-  _globals['_ROUTE']._serialized_start=3575
-  _globals['_ROUTE']._serialized_end=4161
-  _globals['_ROUTEOPTION']._serialized_start=4164
-  _globals['_ROUTEOPTION']._serialized_end=4390
-  _globals['_ROUTETABLE']._serialized_start=4393
-  _globals['_ROUTETABLE']._serialized_end=4595
-  _globals['_ROUTETABLESELECTOR']._serialized_start=4598
-  _globals['_ROUTETABLESELECTOR']._serialized_end=5076
-  _globals['_ROUTETABLESELECTOR_EXPRESSION']._serialized_start=4775
-  _globals['_ROUTETABLESELECTOR_EXPRESSION']._serialized_end=5029
-  _globals['_ROUTETABLESELECTOR_EXPRESSION_OPERATOR']._serialized_start=4894
-  _globals['_ROUTETABLESELECTOR_EXPRESSION_OPERATOR']._serialized_end=5029
-  _globals['_ROUTETABLESELECTOR_LABELSENTRY']._serialized_start=5031
-  _globals['_ROUTETABLESELECTOR_LABELSENTRY']._serialized_end=5076
-  _globals['_TCPGATEWAY']._serialized_start=5078
-  _globals['_TCPGATEWAY']._serialized_end=5183
-  _globals['_VIRTUALHOST']._serialized_start=5186
-  _globals['_VIRTUALHOST']._serialized_end=5403
-  _globals['_VIRTUALHOSTOPTION']._serialized_start=5406
-  _globals['_VIRTUALHOSTOPTION']._serialized_end=5659
-  _globals['_VIRTUALSERVICE']._serialized_start=5662
-  _globals['_VIRTUALSERVICE']._serialized_end=5902
-  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS']._serialized_start=5905
-  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS']._serialized_end=6296
-  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS_EXPRESSION']._serialized_start=6027
-  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS_EXPRESSION']._serialized_end=6296
-  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS_EXPRESSION_OPERATOR']._serialized_start=4894
-  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS_EXPRESSION_OPERATOR']._serialized_end=5029
+  _globals['_GATEWAY']._serialized_start=573
+  _globals['_GATEWAY']._serialized_end=1110
+  _globals['_HTTPGATEWAY']._serialized_start=1113
+  _globals['_HTTPGATEWAY']._serialized_end=1511
+  _globals['_HTTPGATEWAY_VIRTUALSERVICESELECTORENTRY']._serialized_start=1450
+  _globals['_HTTPGATEWAY_VIRTUALSERVICESELECTORENTRY']._serialized_end=1511
+  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS']._serialized_start=1514
+  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS']._serialized_end=1905
+  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS_EXPRESSION']._serialized_start=1636
+  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS_EXPRESSION']._serialized_end=1905
+  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS_EXPRESSION_OPERATOR']._serialized_start=1770
+  _globals['_VIRTUALSERVICESELECTOREXPRESSIONS_EXPRESSION_OPERATOR']._serialized_end=1905
+  _globals['_TCPGATEWAY']._serialized_start=1907
+  _globals['_TCPGATEWAY']._serialized_end=2012
+  _globals['_HYBRIDGATEWAY']._serialized_start=2015
+  _globals['_HYBRIDGATEWAY']._serialized_end=2231
+  _globals['_MATCHEDGATEWAY']._serialized_start=2234
+  _globals['_MATCHEDGATEWAY']._serialized_end=2414
+  _globals['_MATCHER']._serialized_start=2417
+  _globals['_MATCHER']._serialized_end=2577
+  _globals['_DELEGATEDHTTPGATEWAY']._serialized_start=2580
+  _globals['_DELEGATEDHTTPGATEWAY']._serialized_end=2898
+  _globals['_DELEGATEDTCPGATEWAY']._serialized_start=2901
+  _globals['_DELEGATEDTCPGATEWAY']._serialized_end=3041
+  _globals['_MATCHABLEHTTPGATEWAY']._serialized_start=3044
+  _globals['_MATCHABLEHTTPGATEWAY']._serialized_end=3414
+  _globals['_MATCHABLEHTTPGATEWAY_MATCHER']._serialized_start=3289
+  _globals['_MATCHABLEHTTPGATEWAY_MATCHER']._serialized_end=3414
+  _globals['_MATCHABLETCPGATEWAY']._serialized_start=3417
+  _globals['_MATCHABLETCPGATEWAY']._serialized_end=3819
+  _globals['_MATCHABLETCPGATEWAY_MATCHER']._serialized_start=3659
+  _globals['_MATCHABLETCPGATEWAY_MATCHER']._serialized_end=3819
+  _globals['_VIRTUALSERVICE']._serialized_start=3822
+  _globals['_VIRTUALSERVICE']._serialized_end=4062
+  _globals['_VIRTUALHOST']._serialized_start=4065
+  _globals['_VIRTUALHOST']._serialized_end=4282
+  _globals['_ROUTE']._serialized_start=4285
+  _globals['_ROUTE']._serialized_end=4871
+  _globals['_DELEGATEACTION']._serialized_start=4874
+  _globals['_DELEGATEACTION']._serialized_end=5049
+  _globals['_ROUTETABLESELECTOR']._serialized_start=5052
+  _globals['_ROUTETABLESELECTOR']._serialized_end=5530
+  _globals['_ROUTETABLESELECTOR_EXPRESSION']._serialized_start=5229
+  _globals['_ROUTETABLESELECTOR_EXPRESSION']._serialized_end=5483
+  _globals['_ROUTETABLESELECTOR_EXPRESSION_OPERATOR']._serialized_start=1770
+  _globals['_ROUTETABLESELECTOR_EXPRESSION_OPERATOR']._serialized_end=1905
+  _globals['_ROUTETABLESELECTOR_LABELSENTRY']._serialized_start=5485
+  _globals['_ROUTETABLESELECTOR_LABELSENTRY']._serialized_end=5530
+  _globals['_ROUTETABLE']._serialized_start=5533
+  _globals['_ROUTETABLE']._serialized_end=5735
+  _globals['_ROUTEOPTION']._serialized_start=5738
+  _globals['_ROUTEOPTION']._serialized_end=5964
+  _globals['_VIRTUALHOSTOPTION']._serialized_start=5967
+  _globals['_VIRTUALHOSTOPTION']._serialized_end=6220
+  _globals['_DELEGATEOPTIONSREFS']._serialized_start=6222
+  _globals['_DELEGATEOPTIONSREFS']._serialized_end=6296
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gloo_nomad.api.gen import transformation_pb2 as gloo__nomad_dot_api_dot_gen_dot_transformation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgloo_nomad/api/gen/grpc.proto\x12\x19grpc.options.gloo.solo.io\x1a\'gloo_nomad/api/gen/transformation.proto\"\x8a\x01\n\x0f\x44\x65stinationSpec\x12\x0f\n\x07package\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x12\x43\n\nparameters\x18\x04 \x01(\x0b\x32/.transformation.options.gloo.solo.io.Parameters\"\xc4\x01\n\x0bServiceSpec\x12\x13\n\x0b\x64\x65scriptors\x18\x01 \x01(\x0c\x12M\n\rgrpc_services\x18\x02 \x03(\x0b\x32\x32.grpc.options.gloo.solo.io.ServiceSpec.GrpcServiceB\x02\x18\x01\x1aQ\n\x0bGrpcService\x12\x14\n\x0cpackage_name\x18\x01 \x01(\t\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x12\x16\n\x0e\x66unction_names\x18\x03 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgloo_nomad/api/gen/grpc.proto\x12\x19grpc.options.gloo.solo.io\x1a\'gloo_nomad/api/gen/transformation.proto\"\xc4\x01\n\x0bServiceSpec\x12\x13\n\x0b\x64\x65scriptors\x18\x01 \x01(\x0c\x12M\n\rgrpc_services\x18\x02 \x03(\x0b\x32\x32.grpc.options.gloo.solo.io.ServiceSpec.GrpcServiceB\x02\x18\x01\x1aQ\n\x0bGrpcService\x12\x14\n\x0cpackage_name\x18\x01 \x01(\t\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x12\x16\n\x0e\x66unction_names\x18\x03 \x03(\t\"\x8a\x01\n\x0f\x44\x65stinationSpec\x12\x0f\n\x07package\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x12\x43\n\nparameters\x18\x04 \x01(\x0b\x32/.transformation.options.gloo.solo.io.Parametersb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SERVICESPEC'].fields_by_name['grpc_services']._loaded_options = None
   _globals['_SERVICESPEC'].fields_by_name['grpc_services']._serialized_options = b'\030\001'
-  _globals['_DESTINATIONSPEC']._serialized_start=102
-  _globals['_DESTINATIONSPEC']._serialized_end=240
-  _globals['_SERVICESPEC']._serialized_start=243
-  _globals['_SERVICESPEC']._serialized_end=439
-  _globals['_SERVICESPEC_GRPCSERVICE']._serialized_start=358
-  _globals['_SERVICESPEC_GRPCSERVICE']._serialized_end=439
+  _globals['_SERVICESPEC']._serialized_start=102
+  _globals['_SERVICESPEC']._serialized_end=298
+  _globals['_SERVICESPEC_GRPCSERVICE']._serialized_start=217
+  _globals['_SERVICESPEC_GRPCSERVICE']._serialized_end=298
+  _globals['_DESTINATIONSPEC']._serialized_start=301
+  _globals['_DESTINATIONSPEC']._serialized_end=439
 # @@protoc_insertion_point(module_scope)

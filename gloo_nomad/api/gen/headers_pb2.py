@@ -26,19 +26,19 @@ from gloo_nomad.api.gen import envoy_health_check_pb2 as gloo__nomad_dot_api_dot
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gloo_nomad/api/gen/headers.proto\x12\x1cheaders.options.gloo.solo.io\x1a+gloo_nomad/api/gen/envoy_health_check.proto\x1a\x1egoogle/protobuf/wrappers.proto\"z\n\x17\x45\x61rlyHeaderManipulation\x12\x44\n\x0eheaders_to_add\x18\x01 \x03(\x0b\x32,.solo.io.envoy.api.v2.core.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x02 \x03(\t\"\xfb\x01\n\x12HeaderManipulation\x12L\n\x16request_headers_to_add\x18\x01 \x03(\x0b\x32,.solo.io.envoy.api.v2.core.HeaderValueOption\x12!\n\x19request_headers_to_remove\x18\x02 \x03(\t\x12P\n\x17response_headers_to_add\x18\x03 \x03(\x0b\x32/.headers.options.gloo.solo.io.HeaderValueOption\x12\"\n\x1aresponse_headers_to_remove\x18\x04 \x03(\t\")\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"z\n\x11HeaderValueOption\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32).headers.options.gloo.solo.io.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gloo_nomad/api/gen/headers.proto\x12\x1cheaders.options.gloo.solo.io\x1a+gloo_nomad/api/gen/envoy_health_check.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xfb\x01\n\x12HeaderManipulation\x12L\n\x16request_headers_to_add\x18\x01 \x03(\x0b\x32,.solo.io.envoy.api.v2.core.HeaderValueOption\x12!\n\x19request_headers_to_remove\x18\x02 \x03(\t\x12P\n\x17response_headers_to_add\x18\x03 \x03(\x0b\x32/.headers.options.gloo.solo.io.HeaderValueOption\x12\"\n\x1aresponse_headers_to_remove\x18\x04 \x03(\t\"z\n\x17\x45\x61rlyHeaderManipulation\x12\x44\n\x0eheaders_to_add\x18\x01 \x03(\x0b\x32,.solo.io.envoy.api.v2.core.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x02 \x03(\t\"z\n\x11HeaderValueOption\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32).headers.options.gloo.solo.io.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\")\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.headers_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EARLYHEADERMANIPULATION']._serialized_start=143
-  _globals['_EARLYHEADERMANIPULATION']._serialized_end=265
-  _globals['_HEADERMANIPULATION']._serialized_start=268
-  _globals['_HEADERMANIPULATION']._serialized_end=519
-  _globals['_HEADERVALUE']._serialized_start=521
-  _globals['_HEADERVALUE']._serialized_end=562
-  _globals['_HEADERVALUEOPTION']._serialized_start=564
-  _globals['_HEADERVALUEOPTION']._serialized_end=686
+  _globals['_HEADERMANIPULATION']._serialized_start=144
+  _globals['_HEADERMANIPULATION']._serialized_end=395
+  _globals['_EARLYHEADERMANIPULATION']._serialized_start=397
+  _globals['_EARLYHEADERMANIPULATION']._serialized_end=519
+  _globals['_HEADERVALUEOPTION']._serialized_start=521
+  _globals['_HEADERVALUEOPTION']._serialized_end=643
+  _globals['_HEADERVALUE']._serialized_start=645
+  _globals['_HEADERVALUE']._serialized_end=686
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/jwt.proto\x12\x18jwt.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a(gloo_nomad/api/gen/envoy_jwt_authn.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\">\n\rClaimToHeader\x12\r\n\x05\x63laim\x18\x01 \x01(\t\x12\x0e\n\x06header\x18\x02 \x01(\t\x12\x0e\n\x06\x61ppend\x18\x04 \x01(\x08\"|\n\x04Jwks\x12\x36\n\x06remote\x18\x01 \x01(\x0b\x32$.jwt.options.gloo.solo.io.RemoteJwksH\x00\x12\x34\n\x05local\x18\x02 \x01(\x0b\x32#.jwt.options.gloo.solo.io.LocalJwksH\x00\x42\x06\n\x04jwks\"\x9e\x01\n\x17JwtStagedRouteExtension\x12\x41\n\x0f\x62\x65\x66ore_ext_auth\x18\x01 \x01(\x0b\x32(.jwt.options.gloo.solo.io.RouteExtension\x12@\n\x0e\x61\x66ter_ext_auth\x18\x02 \x01(\x0b\x32(.jwt.options.gloo.solo.io.RouteExtension\"\xa7\x01\n JwtStagedRouteProvidersExtension\x12\x41\n\x0f\x62\x65\x66ore_ext_auth\x18\x01 \x01(\x0b\x32(.jwt.options.gloo.solo.io.VhostExtension\x12@\n\x0e\x61\x66ter_ext_auth\x18\x02 \x01(\x0b\x32(.jwt.options.gloo.solo.io.VhostExtension\"\x9e\x01\n\x17JwtStagedVhostExtension\x12\x41\n\x0f\x62\x65\x66ore_ext_auth\x18\x01 \x01(\x0b\x32(.jwt.options.gloo.solo.io.VhostExtension\x12@\n\x0e\x61\x66ter_ext_auth\x18\x02 \x01(\x0b\x32(.jwt.options.gloo.solo.io.VhostExtension\"\x18\n\tLocalJwks\x12\x0b\n\x03key\x18\x01 \x01(\t\"\xd4\x02\n\x08Provider\x12,\n\x04jwks\x18\x01 \x01(\x0b\x32\x1e.jwt.options.gloo.solo.io.Jwks\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\x0e\n\x06issuer\x18\x03 \x01(\t\x12;\n\x0ctoken_source\x18\x04 \x01(\x0b\x32%.jwt.options.gloo.solo.io.TokenSource\x12\x12\n\nkeep_token\x18\x05 \x01(\x08\x12\x42\n\x11\x63laims_to_headers\x18\x06 \x03(\x0b\x32\'.jwt.options.gloo.solo.io.ClaimToHeader\x12\x38\n\x12\x63lock_skew_seconds\x18\x08 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12(\n attach_failed_status_to_metadata\x18\t \x01(\t\"\xd6\x01\n\nRemoteJwks\x12\x0b\n\x03url\x18\x01 \x01(\t\x12/\n\x0cupstream_ref\x18\x02 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12W\n\x0b\x61sync_fetch\x18\x03 \x01(\x0b\x32\x42.solo.io.envoy.extensions.filters.http.jwt_authn.v3.JwksAsyncFetch\x12\x31\n\x0e\x63\x61\x63he_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"!\n\x0eRouteExtension\x12\x0f\n\x07\x64isable\x18\x01 \x01(\x08\"\x98\x01\n\x0bTokenSource\x12\x43\n\x07headers\x18\x01 \x03(\x0b\x32\x32.jwt.options.gloo.solo.io.TokenSource.HeaderSource\x12\x14\n\x0cquery_params\x18\x02 \x03(\t\x1a.\n\x0cHeaderSource\x12\x0e\n\x06header\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\"\x88\x03\n\x0eVhostExtension\x12\'\n\x1b\x61llow_missing_or_failed_jwt\x18\x02 \x01(\x08\x42\x02\x18\x01\x12T\n\x11validation_policy\x18\x03 \x01(\x0e\x32\x39.jwt.options.gloo.solo.io.VhostExtension.ValidationPolicy\x12J\n\tproviders\x18\x04 \x03(\x0b\x32\x37.jwt.options.gloo.solo.io.VhostExtension.ProvidersEntry\x1aT\n\x0eProvidersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".jwt.options.gloo.solo.io.Provider:\x02\x38\x01\"U\n\x10ValidationPolicy\x12\x11\n\rREQUIRE_VALID\x10\x00\x12\x11\n\rALLOW_MISSING\x10\x01\x12\x1b\n\x17\x41LLOW_MISSING_OR_FAILED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/jwt.proto\x12\x18jwt.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a(gloo_nomad/api/gen/envoy_jwt_authn.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x9e\x01\n\x17JwtStagedVhostExtension\x12\x41\n\x0f\x62\x65\x66ore_ext_auth\x18\x01 \x01(\x0b\x32(.jwt.options.gloo.solo.io.VhostExtension\x12@\n\x0e\x61\x66ter_ext_auth\x18\x02 \x01(\x0b\x32(.jwt.options.gloo.solo.io.VhostExtension\"\x88\x03\n\x0eVhostExtension\x12\'\n\x1b\x61llow_missing_or_failed_jwt\x18\x02 \x01(\x08\x42\x02\x18\x01\x12T\n\x11validation_policy\x18\x03 \x01(\x0e\x32\x39.jwt.options.gloo.solo.io.VhostExtension.ValidationPolicy\x12J\n\tproviders\x18\x04 \x03(\x0b\x32\x37.jwt.options.gloo.solo.io.VhostExtension.ProvidersEntry\x1aT\n\x0eProvidersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".jwt.options.gloo.solo.io.Provider:\x02\x38\x01\"U\n\x10ValidationPolicy\x12\x11\n\rREQUIRE_VALID\x10\x00\x12\x11\n\rALLOW_MISSING\x10\x01\x12\x1b\n\x17\x41LLOW_MISSING_OR_FAILED\x10\x02\"\xd4\x02\n\x08Provider\x12,\n\x04jwks\x18\x01 \x01(\x0b\x32\x1e.jwt.options.gloo.solo.io.Jwks\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\x0e\n\x06issuer\x18\x03 \x01(\t\x12;\n\x0ctoken_source\x18\x04 \x01(\x0b\x32%.jwt.options.gloo.solo.io.TokenSource\x12\x12\n\nkeep_token\x18\x05 \x01(\x08\x12\x42\n\x11\x63laims_to_headers\x18\x06 \x03(\x0b\x32\'.jwt.options.gloo.solo.io.ClaimToHeader\x12\x38\n\x12\x63lock_skew_seconds\x18\x08 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12(\n attach_failed_status_to_metadata\x18\t \x01(\t\"|\n\x04Jwks\x12\x36\n\x06remote\x18\x01 \x01(\x0b\x32$.jwt.options.gloo.solo.io.RemoteJwksH\x00\x12\x34\n\x05local\x18\x02 \x01(\x0b\x32#.jwt.options.gloo.solo.io.LocalJwksH\x00\x42\x06\n\x04jwks\"\xd6\x01\n\nRemoteJwks\x12\x0b\n\x03url\x18\x01 \x01(\t\x12/\n\x0cupstream_ref\x18\x02 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12W\n\x0b\x61sync_fetch\x18\x03 \x01(\x0b\x32\x42.solo.io.envoy.extensions.filters.http.jwt_authn.v3.JwksAsyncFetch\x12\x31\n\x0e\x63\x61\x63he_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x18\n\tLocalJwks\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x98\x01\n\x0bTokenSource\x12\x43\n\x07headers\x18\x01 \x03(\x0b\x32\x32.jwt.options.gloo.solo.io.TokenSource.HeaderSource\x12\x14\n\x0cquery_params\x18\x02 \x03(\t\x1a.\n\x0cHeaderSource\x12\x0e\n\x06header\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\">\n\rClaimToHeader\x12\r\n\x05\x63laim\x18\x01 \x01(\t\x12\x0e\n\x06header\x18\x02 \x01(\t\x12\x0e\n\x06\x61ppend\x18\x04 \x01(\x08\"!\n\x0eRouteExtension\x12\x0f\n\x07\x64isable\x18\x01 \x01(\x08\"\x9e\x01\n\x17JwtStagedRouteExtension\x12\x41\n\x0f\x62\x65\x66ore_ext_auth\x18\x01 \x01(\x0b\x32(.jwt.options.gloo.solo.io.RouteExtension\x12@\n\x0e\x61\x66ter_ext_auth\x18\x02 \x01(\x0b\x32(.jwt.options.gloo.solo.io.RouteExtension\"\xa7\x01\n JwtStagedRouteProvidersExtension\x12\x41\n\x0f\x62\x65\x66ore_ext_auth\x18\x01 \x01(\x0b\x32(.jwt.options.gloo.solo.io.VhostExtension\x12@\n\x0e\x61\x66ter_ext_auth\x18\x02 \x01(\x0b\x32(.jwt.options.gloo.solo.io.VhostExtensionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,32 +39,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VHOSTEXTENSION_PROVIDERSENTRY']._serialized_options = b'8\001'
   _globals['_VHOSTEXTENSION'].fields_by_name['allow_missing_or_failed_jwt']._loaded_options = None
   _globals['_VHOSTEXTENSION'].fields_by_name['allow_missing_or_failed_jwt']._serialized_options = b'\030\001'
-  _globals['_CLAIMTOHEADER']._serialized_start=195
-  _globals['_CLAIMTOHEADER']._serialized_end=257
-  _globals['_JWKS']._serialized_start=259
-  _globals['_JWKS']._serialized_end=383
-  _globals['_JWTSTAGEDROUTEEXTENSION']._serialized_start=386
-  _globals['_JWTSTAGEDROUTEEXTENSION']._serialized_end=544
-  _globals['_JWTSTAGEDROUTEPROVIDERSEXTENSION']._serialized_start=547
-  _globals['_JWTSTAGEDROUTEPROVIDERSEXTENSION']._serialized_end=714
-  _globals['_JWTSTAGEDVHOSTEXTENSION']._serialized_start=717
-  _globals['_JWTSTAGEDVHOSTEXTENSION']._serialized_end=875
-  _globals['_LOCALJWKS']._serialized_start=877
-  _globals['_LOCALJWKS']._serialized_end=901
-  _globals['_PROVIDER']._serialized_start=904
-  _globals['_PROVIDER']._serialized_end=1244
-  _globals['_REMOTEJWKS']._serialized_start=1247
-  _globals['_REMOTEJWKS']._serialized_end=1461
-  _globals['_ROUTEEXTENSION']._serialized_start=1463
-  _globals['_ROUTEEXTENSION']._serialized_end=1496
-  _globals['_TOKENSOURCE']._serialized_start=1499
-  _globals['_TOKENSOURCE']._serialized_end=1651
-  _globals['_TOKENSOURCE_HEADERSOURCE']._serialized_start=1605
-  _globals['_TOKENSOURCE_HEADERSOURCE']._serialized_end=1651
-  _globals['_VHOSTEXTENSION']._serialized_start=1654
-  _globals['_VHOSTEXTENSION']._serialized_end=2046
-  _globals['_VHOSTEXTENSION_PROVIDERSENTRY']._serialized_start=1875
-  _globals['_VHOSTEXTENSION_PROVIDERSENTRY']._serialized_end=1959
-  _globals['_VHOSTEXTENSION_VALIDATIONPOLICY']._serialized_start=1961
-  _globals['_VHOSTEXTENSION_VALIDATIONPOLICY']._serialized_end=2046
+  _globals['_JWTSTAGEDVHOSTEXTENSION']._serialized_start=196
+  _globals['_JWTSTAGEDVHOSTEXTENSION']._serialized_end=354
+  _globals['_VHOSTEXTENSION']._serialized_start=357
+  _globals['_VHOSTEXTENSION']._serialized_end=749
+  _globals['_VHOSTEXTENSION_PROVIDERSENTRY']._serialized_start=578
+  _globals['_VHOSTEXTENSION_PROVIDERSENTRY']._serialized_end=662
+  _globals['_VHOSTEXTENSION_VALIDATIONPOLICY']._serialized_start=664
+  _globals['_VHOSTEXTENSION_VALIDATIONPOLICY']._serialized_end=749
+  _globals['_PROVIDER']._serialized_start=752
+  _globals['_PROVIDER']._serialized_end=1092
+  _globals['_JWKS']._serialized_start=1094
+  _globals['_JWKS']._serialized_end=1218
+  _globals['_REMOTEJWKS']._serialized_start=1221
+  _globals['_REMOTEJWKS']._serialized_end=1435
+  _globals['_LOCALJWKS']._serialized_start=1437
+  _globals['_LOCALJWKS']._serialized_end=1461
+  _globals['_TOKENSOURCE']._serialized_start=1464
+  _globals['_TOKENSOURCE']._serialized_end=1616
+  _globals['_TOKENSOURCE_HEADERSOURCE']._serialized_start=1570
+  _globals['_TOKENSOURCE_HEADERSOURCE']._serialized_end=1616
+  _globals['_CLAIMTOHEADER']._serialized_start=1618
+  _globals['_CLAIMTOHEADER']._serialized_end=1680
+  _globals['_ROUTEEXTENSION']._serialized_start=1682
+  _globals['_ROUTEEXTENSION']._serialized_end=1715
+  _globals['_JWTSTAGEDROUTEEXTENSION']._serialized_start=1718
+  _globals['_JWTSTAGEDROUTEEXTENSION']._serialized_end=1876
+  _globals['_JWTSTAGEDROUTEPROVIDERSEXTENSION']._serialized_start=1879
+  _globals['_JWTSTAGEDROUTEPROVIDERSEXTENSION']._serialized_end=2046
 # @@protoc_insertion_point(module_scope)

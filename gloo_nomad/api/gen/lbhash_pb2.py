@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgloo_nomad/api/gen/lbhash.proto\x12\x1blbhash.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\"L\n\x06\x43ookie\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x87\x01\n\nHashPolicy\x12\x10\n\x06header\x18\x01 \x01(\tH\x00\x12\x35\n\x06\x63ookie\x18\x02 \x01(\x0b\x32#.lbhash.options.gloo.solo.io.CookieH\x00\x12\x13\n\tsource_ip\x18\x03 \x01(\x08H\x00\x12\x10\n\x08terminal\x18\x04 \x01(\x08\x42\t\n\x07KeyType\"W\n\x15RouteActionHashConfig\x12>\n\rhash_policies\x18\x01 \x03(\x0b\x32\'.lbhash.options.gloo.solo.io.HashPolicyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgloo_nomad/api/gen/lbhash.proto\x12\x1blbhash.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\"W\n\x15RouteActionHashConfig\x12>\n\rhash_policies\x18\x01 \x03(\x0b\x32\'.lbhash.options.gloo.solo.io.HashPolicy\"\x87\x01\n\nHashPolicy\x12\x10\n\x06header\x18\x01 \x01(\tH\x00\x12\x35\n\x06\x63ookie\x18\x02 \x01(\x0b\x32#.lbhash.options.gloo.solo.io.CookieH\x00\x12\x13\n\tsource_ip\x18\x03 \x01(\x08H\x00\x12\x10\n\x08terminal\x18\x04 \x01(\x08\x42\t\n\x07KeyType\"L\n\x06\x43ookie\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04path\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.lbhash_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COOKIE']._serialized_start=96
-  _globals['_COOKIE']._serialized_end=172
-  _globals['_HASHPOLICY']._serialized_start=175
-  _globals['_HASHPOLICY']._serialized_end=310
-  _globals['_ROUTEACTIONHASHCONFIG']._serialized_start=312
-  _globals['_ROUTEACTIONHASHCONFIG']._serialized_end=399
+  _globals['_ROUTEACTIONHASHCONFIG']._serialized_start=96
+  _globals['_ROUTEACTIONHASHCONFIG']._serialized_end=183
+  _globals['_HASHPOLICY']._serialized_start=186
+  _globals['_HASHPOLICY']._serialized_end=321
+  _globals['_COOKIE']._serialized_start=323
+  _globals['_COOKIE']._serialized_end=399
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gloo_nomad/api/gen/load_balancer.proto\x12\x0cgloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xca\t\n\x12LoadBalancerConfig\x12=\n\x17healthy_panic_threshold\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.DoubleValue\x12\x36\n\x13update_merge_window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x42\n\x0bround_robin\x18\x03 \x01(\x0b\x32+.gloo.solo.io.LoadBalancerConfig.RoundRobinH\x00\x12\x46\n\rleast_request\x18\x04 \x01(\x0b\x32-.gloo.solo.io.LoadBalancerConfig.LeastRequestH\x00\x12\x39\n\x06random\x18\x05 \x01(\x0b\x32\'.gloo.solo.io.LoadBalancerConfig.RandomH\x00\x12>\n\tring_hash\x18\x06 \x01(\x0b\x32).gloo.solo.io.LoadBalancerConfig.RingHashH\x00\x12\x39\n\x06maglev\x18\x07 \x01(\x0b\x32\'.gloo.solo.io.LoadBalancerConfig.MaglevH\x00\x12=\n\x1blocality_weighted_lb_config\x18\x08 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x01\x12<\n\x18use_hostname_for_hashing\x18\t \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12,\n$close_connections_on_host_set_change\x18\n \x01(\x08\x1aq\n\x0cLeastRequest\x12\x14\n\x0c\x63hoice_count\x18\x01 \x01(\r\x12K\n\x11slow_start_config\x18\x02 \x01(\x0b\x32\x30.gloo.solo.io.LoadBalancerConfig.SlowStartConfig\x1a\x08\n\x06Maglev\x1a\x08\n\x06Random\x1aU\n\x08RingHash\x12I\n\x10ring_hash_config\x18\x01 \x01(\x0b\x32/.gloo.solo.io.LoadBalancerConfig.RingHashConfig\x1a\x46\n\x0eRingHashConfig\x12\x19\n\x11minimum_ring_size\x18\x01 \x01(\x04\x12\x19\n\x11maximum_ring_size\x18\x02 \x01(\x04\x1aY\n\nRoundRobin\x12K\n\x11slow_start_config\x18\x01 \x01(\x0b\x32\x30.gloo.solo.io.LoadBalancerConfig.SlowStartConfig\x1a\xb3\x01\n\x0fSlowStartConfig\x12\x34\n\x11slow_start_window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\naggression\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.DoubleValue\x12\x38\n\x12min_weight_percent\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.DoubleValueB\x06\n\x04typeB\x11\n\x0flocality_configb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&gloo_nomad/api/gen/load_balancer.proto\x12\x0cgloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xca\t\n\x12LoadBalancerConfig\x12=\n\x17healthy_panic_threshold\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.DoubleValue\x12\x36\n\x13update_merge_window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x42\n\x0bround_robin\x18\x03 \x01(\x0b\x32+.gloo.solo.io.LoadBalancerConfig.RoundRobinH\x00\x12\x46\n\rleast_request\x18\x04 \x01(\x0b\x32-.gloo.solo.io.LoadBalancerConfig.LeastRequestH\x00\x12\x39\n\x06random\x18\x05 \x01(\x0b\x32\'.gloo.solo.io.LoadBalancerConfig.RandomH\x00\x12>\n\tring_hash\x18\x06 \x01(\x0b\x32).gloo.solo.io.LoadBalancerConfig.RingHashH\x00\x12\x39\n\x06maglev\x18\x07 \x01(\x0b\x32\'.gloo.solo.io.LoadBalancerConfig.MaglevH\x00\x12=\n\x1blocality_weighted_lb_config\x18\x08 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x01\x12<\n\x18use_hostname_for_hashing\x18\t \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12,\n$close_connections_on_host_set_change\x18\n \x01(\x08\x1aY\n\nRoundRobin\x12K\n\x11slow_start_config\x18\x01 \x01(\x0b\x32\x30.gloo.solo.io.LoadBalancerConfig.SlowStartConfig\x1aq\n\x0cLeastRequest\x12\x14\n\x0c\x63hoice_count\x18\x01 \x01(\r\x12K\n\x11slow_start_config\x18\x02 \x01(\x0b\x32\x30.gloo.solo.io.LoadBalancerConfig.SlowStartConfig\x1a\xb3\x01\n\x0fSlowStartConfig\x12\x34\n\x11slow_start_window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\naggression\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.DoubleValue\x12\x38\n\x12min_weight_percent\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.DoubleValue\x1a\x08\n\x06Random\x1aU\n\x08RingHash\x12I\n\x10ring_hash_config\x18\x01 \x01(\x0b\x32/.gloo.solo.io.LoadBalancerConfig.RingHashConfig\x1a\x46\n\x0eRingHashConfig\x12\x19\n\x11minimum_ring_size\x18\x01 \x01(\x04\x12\x19\n\x11maximum_ring_size\x18\x02 \x01(\x04\x1a\x08\n\x06MaglevB\x06\n\x04typeB\x11\n\x0flocality_configb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,18 +36,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOADBALANCERCONFIG']._serialized_start=150
   _globals['_LOADBALANCERCONFIG']._serialized_end=1376
-  _globals['_LOADBALANCERCONFIG_LEASTREQUEST']._serialized_start=784
-  _globals['_LOADBALANCERCONFIG_LEASTREQUEST']._serialized_end=897
-  _globals['_LOADBALANCERCONFIG_MAGLEV']._serialized_start=899
-  _globals['_LOADBALANCERCONFIG_MAGLEV']._serialized_end=907
-  _globals['_LOADBALANCERCONFIG_RANDOM']._serialized_start=909
-  _globals['_LOADBALANCERCONFIG_RANDOM']._serialized_end=917
-  _globals['_LOADBALANCERCONFIG_RINGHASH']._serialized_start=919
-  _globals['_LOADBALANCERCONFIG_RINGHASH']._serialized_end=1004
-  _globals['_LOADBALANCERCONFIG_RINGHASHCONFIG']._serialized_start=1006
-  _globals['_LOADBALANCERCONFIG_RINGHASHCONFIG']._serialized_end=1076
-  _globals['_LOADBALANCERCONFIG_ROUNDROBIN']._serialized_start=1078
-  _globals['_LOADBALANCERCONFIG_ROUNDROBIN']._serialized_end=1167
-  _globals['_LOADBALANCERCONFIG_SLOWSTARTCONFIG']._serialized_start=1170
-  _globals['_LOADBALANCERCONFIG_SLOWSTARTCONFIG']._serialized_end=1349
+  _globals['_LOADBALANCERCONFIG_ROUNDROBIN']._serialized_start=784
+  _globals['_LOADBALANCERCONFIG_ROUNDROBIN']._serialized_end=873
+  _globals['_LOADBALANCERCONFIG_LEASTREQUEST']._serialized_start=875
+  _globals['_LOADBALANCERCONFIG_LEASTREQUEST']._serialized_end=988
+  _globals['_LOADBALANCERCONFIG_SLOWSTARTCONFIG']._serialized_start=991
+  _globals['_LOADBALANCERCONFIG_SLOWSTARTCONFIG']._serialized_end=1170
+  _globals['_LOADBALANCERCONFIG_RANDOM']._serialized_start=1172
+  _globals['_LOADBALANCERCONFIG_RANDOM']._serialized_end=1180
+  _globals['_LOADBALANCERCONFIG_RINGHASH']._serialized_start=1182
+  _globals['_LOADBALANCERCONFIG_RINGHASH']._serialized_end=1267
+  _globals['_LOADBALANCERCONFIG_RINGHASHCONFIG']._serialized_start=1269
+  _globals['_LOADBALANCERCONFIG_RINGHASHCONFIG']._serialized_end=1339
+  _globals['_LOADBALANCERCONFIG_MAGLEV']._serialized_start=1341
+  _globals['_LOADBALANCERCONFIG_MAGLEV']._serialized_end=1349
 # @@protoc_insertion_point(module_scope)

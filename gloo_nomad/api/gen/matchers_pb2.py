@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gloo_nomad/api/gen/matchers.proto\x12\x1amatchers.core.gloo.solo.io\x1a\x1egoogle/protobuf/wrappers.proto\"Q\n\rHeaderMatcher\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05regex\x18\x03 \x01(\x08\x12\x14\n\x0cinvert_match\x18\x04 \x01(\x08\"\xfe\x02\n\x07Matcher\x12\x10\n\x06prefix\x18\x01 \x01(\tH\x00\x12\x0f\n\x05\x65xact\x18\x02 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12M\n\x0f\x63onnect_matcher\x18\t \x01(\x0b\x32\x32.matchers.core.gloo.solo.io.Matcher.ConnectMatcherH\x00\x12\x32\n\x0e\x63\x61se_sensitive\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12:\n\x07headers\x18\x06 \x03(\x0b\x32).matchers.core.gloo.solo.io.HeaderMatcher\x12K\n\x10query_parameters\x18\x07 \x03(\x0b\x32\x31.matchers.core.gloo.solo.io.QueryParameterMatcher\x12\x0f\n\x07methods\x18\x08 \x03(\t\x1a\x10\n\x0e\x43onnectMatcherB\x10\n\x0epath_specifier\"C\n\x15QueryParameterMatcher\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05regex\x18\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gloo_nomad/api/gen/matchers.proto\x12\x1amatchers.core.gloo.solo.io\x1a\x1egoogle/protobuf/wrappers.proto\"\xfe\x02\n\x07Matcher\x12\x10\n\x06prefix\x18\x01 \x01(\tH\x00\x12\x0f\n\x05\x65xact\x18\x02 \x01(\tH\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12M\n\x0f\x63onnect_matcher\x18\t \x01(\x0b\x32\x32.matchers.core.gloo.solo.io.Matcher.ConnectMatcherH\x00\x12\x32\n\x0e\x63\x61se_sensitive\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12:\n\x07headers\x18\x06 \x03(\x0b\x32).matchers.core.gloo.solo.io.HeaderMatcher\x12K\n\x10query_parameters\x18\x07 \x03(\x0b\x32\x31.matchers.core.gloo.solo.io.QueryParameterMatcher\x12\x0f\n\x07methods\x18\x08 \x03(\t\x1a\x10\n\x0e\x43onnectMatcherB\x10\n\x0epath_specifier\"Q\n\rHeaderMatcher\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05regex\x18\x03 \x01(\x08\x12\x14\n\x0cinvert_match\x18\x04 \x01(\x08\"C\n\x15QueryParameterMatcher\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05regex\x18\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.matchers_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HEADERMATCHER']._serialized_start=97
-  _globals['_HEADERMATCHER']._serialized_end=178
-  _globals['_MATCHER']._serialized_start=181
-  _globals['_MATCHER']._serialized_end=563
-  _globals['_MATCHER_CONNECTMATCHER']._serialized_start=529
-  _globals['_MATCHER_CONNECTMATCHER']._serialized_end=545
+  _globals['_MATCHER']._serialized_start=98
+  _globals['_MATCHER']._serialized_end=480
+  _globals['_MATCHER_CONNECTMATCHER']._serialized_start=446
+  _globals['_MATCHER_CONNECTMATCHER']._serialized_end=462
+  _globals['_HEADERMATCHER']._serialized_start=482
+  _globals['_HEADERMATCHER']._serialized_end=563
   _globals['_QUERYPARAMETERMATCHER']._serialized_start=565
   _globals['_QUERYPARAMETERMATCHER']._serialized_end=632
 # @@protoc_insertion_point(module_scope)

@@ -26,19 +26,19 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gloo_nomad/api/gen/protocol.proto\x12\x1dprotocol.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xe7\x01\n\x14Http1ProtocolOptions\x12\x17\n\x0f\x65nable_trailers\x18\x01 \x01(\x08\x12Q\n-override_stream_error_on_invalid_http_message\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\'\n\x1dproper_case_header_key_format\x18\x16 \x01(\x08H\x00\x12)\n\x1fpreserve_case_header_key_format\x18\x1f \x01(\x08H\x00\x42\x0f\n\rheader_format\"\xaf\x02\n\x14Http2ProtocolOptions\x12<\n\x16max_concurrent_streams\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12@\n\x1ainitial_stream_window_size\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x44\n\x1einitial_connection_window_size\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12Q\n-override_stream_error_on_invalid_http_message\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.BoolValue\"\xe3\x02\n\x13HttpProtocolOptions\x12/\n\x0cidle_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_headers_count\x18\x02 \x01(\r\x12\x36\n\x13max_stream_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12x\n\x1fheaders_with_underscores_action\x18\x04 \x01(\x0e\x32O.protocol.options.gloo.solo.io.HttpProtocolOptions.HeadersWithUnderscoresAction\"N\n\x1cHeadersWithUnderscoresAction\x12\t\n\x05\x41LLOW\x10\x00\x12\x12\n\x0eREJECT_REQUEST\x10\x01\x12\x0f\n\x0b\x44ROP_HEADER\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gloo_nomad/api/gen/protocol.proto\x12\x1dprotocol.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xe3\x02\n\x13HttpProtocolOptions\x12/\n\x0cidle_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_headers_count\x18\x02 \x01(\r\x12\x36\n\x13max_stream_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12x\n\x1fheaders_with_underscores_action\x18\x04 \x01(\x0e\x32O.protocol.options.gloo.solo.io.HttpProtocolOptions.HeadersWithUnderscoresAction\"N\n\x1cHeadersWithUnderscoresAction\x12\t\n\x05\x41LLOW\x10\x00\x12\x12\n\x0eREJECT_REQUEST\x10\x01\x12\x0f\n\x0b\x44ROP_HEADER\x10\x02\"\xe7\x01\n\x14Http1ProtocolOptions\x12\x17\n\x0f\x65nable_trailers\x18\x01 \x01(\x08\x12Q\n-override_stream_error_on_invalid_http_message\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\'\n\x1dproper_case_header_key_format\x18\x16 \x01(\x08H\x00\x12)\n\x1fpreserve_case_header_key_format\x18\x1f \x01(\x08H\x00\x42\x0f\n\rheader_format\"\xaf\x02\n\x14Http2ProtocolOptions\x12<\n\x16max_concurrent_streams\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12@\n\x1ainitial_stream_window_size\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x44\n\x1einitial_connection_window_size\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12Q\n-override_stream_error_on_invalid_http_message\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.BoolValueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.protocol_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_start=133
-  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_end=364
-  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_start=367
-  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_end=670
-  _globals['_HTTPPROTOCOLOPTIONS']._serialized_start=673
-  _globals['_HTTPPROTOCOLOPTIONS']._serialized_end=1028
-  _globals['_HTTPPROTOCOLOPTIONS_HEADERSWITHUNDERSCORESACTION']._serialized_start=950
-  _globals['_HTTPPROTOCOLOPTIONS_HEADERSWITHUNDERSCORESACTION']._serialized_end=1028
+  _globals['_HTTPPROTOCOLOPTIONS']._serialized_start=133
+  _globals['_HTTPPROTOCOLOPTIONS']._serialized_end=488
+  _globals['_HTTPPROTOCOLOPTIONS_HEADERSWITHUNDERSCORESACTION']._serialized_start=410
+  _globals['_HTTPPROTOCOLOPTIONS_HEADERSWITHUNDERSCORESACTION']._serialized_end=488
+  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_start=491
+  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_end=722
+  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_start=725
+  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_end=1028
 # @@protoc_insertion_point(module_scope)

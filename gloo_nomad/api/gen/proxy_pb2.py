@@ -28,10 +28,6 @@ from gloo_nomad.api.gen import dfp_pb2 as gloo__nomad_dot_api_dot_gen_dot_dfp__p
 from gloo_nomad.api.gen import envoy_core_pb2 as gloo__nomad_dot_api_dot_gen_dot_envoy__core__pb2
 from gloo_nomad.api.gen import envoy_matcher_pb2 as gloo__nomad_dot_api_dot_gen_dot_envoy__matcher__pb2
 from gloo_nomad.api.gen import filter_stage_pb2 as gloo__nomad_dot_api_dot_gen_dot_filter__stage__pb2
-from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
-from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
-from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 from gloo_nomad.api.gen import http_listener_options_pb2 as gloo__nomad_dot_api_dot_gen_dot_http__listener__options__pb2
 from gloo_nomad.api.gen import listener_options_pb2 as gloo__nomad_dot_api_dot_gen_dot_listener__options__pb2
 from gloo_nomad.api.gen import matchers_pb2 as gloo__nomad_dot_api_dot_gen_dot_matchers__pb2
@@ -39,67 +35,71 @@ from gloo_nomad.api.gen import route_options_pb2 as gloo__nomad_dot_api_dot_gen_
 from gloo_nomad.api.gen import ssl_pb2 as gloo__nomad_dot_api_dot_gen_dot_ssl__pb2
 from gloo_nomad.api.gen import tcp_listener_options_pb2 as gloo__nomad_dot_api_dot_gen_dot_tcp__listener__options__pb2
 from gloo_nomad.api.gen import virtual_host_options_pb2 as gloo__nomad_dot_api_dot_gen_dot_virtual__host__options__pb2
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egloo_nomad/api/gen/proxy.proto\x12\x0cgloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a$gloo_nomad/api/gen/destination.proto\x1a\x1cgloo_nomad/api/gen/dfp.proto\x1a#gloo_nomad/api/gen/envoy_core.proto\x1a&gloo_nomad/api/gen/envoy_matcher.proto\x1a%gloo_nomad/api/gen/filter_stage.proto\x1a\x19google/protobuf/any.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a.gloo_nomad/api/gen/http_listener_options.proto\x1a)gloo_nomad/api/gen/listener_options.proto\x1a!gloo_nomad/api/gen/matchers.proto\x1a&gloo_nomad/api/gen/route_options.proto\x1a\x1cgloo_nomad/api/gen/ssl.proto\x1a-gloo_nomad/api/gen/tcp_listener_options.proto\x1a-gloo_nomad/api/gen/virtual_host_options.proto\"\xb7\x06\n\x11\x41ggregateListener\x12\x45\n\x0ehttp_resources\x18\x01 \x01(\x0b\x32-.gloo.solo.io.AggregateListener.HttpResources\x12K\n\x12http_filter_chains\x18\x02 \x03(\x0b\x32/.gloo.solo.io.AggregateListener.HttpFilterChain\x12\x37\n\rtcp_listeners\x18\x03 \x03(\x0b\x32 .gloo.solo.io.MatchedTcpListener\x1a\xed\x01\n\x0fHttpFilterChain\x12&\n\x07matcher\x18\x01 \x01(\x0b\x32\x15.gloo.solo.io.Matcher\x12\x18\n\x10http_options_ref\x18\x02 \x01(\t\x12\x19\n\x11virtual_host_refs\x18\x03 \x03(\t\x12<\n\x13\x63ustom_http_filters\x18% \x03(\x0b\x32\x1f.gloo.solo.io.CustomEnvoyFilter\x12?\n\x16\x63ustom_network_filters\x18& \x03(\x0b\x32\x1f.gloo.solo.io.CustomEnvoyFilter\x1a\xe4\x02\n\rHttpResources\x12V\n\rvirtual_hosts\x18\x01 \x03(\x0b\x32?.gloo.solo.io.AggregateListener.HttpResources.VirtualHostsEntry\x12T\n\x0chttp_options\x18\x02 \x03(\x0b\x32>.gloo.solo.io.AggregateListener.HttpResources.HttpOptionsEntry\x1aN\n\x11VirtualHostsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.gloo.solo.io.VirtualHost:\x02\x38\x01\x1aU\n\x10HttpOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.gloo.solo.io.HttpListenerOptions:\x02\x38\x01\"\x80\x01\n\x11\x43ustomEnvoyFilter\x12\x37\n\x0c\x66ilter_stage\x18\x01 \x01(\x0b\x32!.filters.gloo.solo.io.FilterStage\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\"4\n\x14\x44irectResponseAction\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\"\x81\x03\n\x0cHttpListener\x12\x30\n\rvirtual_hosts\x18\x01 \x03(\x0b\x32\x19.gloo.solo.io.VirtualHost\x12\x32\n\x07options\x18\x02 \x01(\x0b\x32!.gloo.solo.io.HttpListenerOptions\x12\x13\n\x0bstat_prefix\x18\x03 \x01(\t\x12<\n\x13\x63ustom_http_filters\x18\x04 \x03(\x0b\x32\x1f.gloo.solo.io.CustomEnvoyFilter\x12?\n\x16\x63ustom_network_filters\x18\x05 \x03(\x0b\x32\x1f.gloo.solo.io.CustomEnvoyFilter\x12+\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x37\n\x0fmetadata_static\x18\x07 \x01(\x0b\x32\x1c.gloo.solo.io.SourceMetadataH\x00\x42\x11\n\x0fopaque_metadata\"J\n\x0eHybridListener\x12\x38\n\x11matched_listeners\x18\x01 \x03(\x0b\x32\x1d.gloo.solo.io.MatchedListener\"\x88\x05\n\x08Listener\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x62ind_address\x18\x02 \x01(\t\x12\x11\n\tbind_port\x18\x03 \x01(\r\x12\x33\n\rhttp_listener\x18\x04 \x01(\x0b\x32\x1a.gloo.solo.io.HttpListenerH\x00\x12\x31\n\x0ctcp_listener\x18\x05 \x01(\x0b\x32\x19.gloo.solo.io.TcpListenerH\x00\x12\x37\n\x0fhybrid_listener\x18\x0b \x01(\x0b\x32\x1c.gloo.solo.io.HybridListenerH\x00\x12=\n\x12\x61ggregate_listener\x18\r \x01(\x0b\x32\x1f.gloo.solo.io.AggregateListenerH\x00\x12\x33\n\x12ssl_configurations\x18\x06 \x03(\x0b\x32\x17.gloo.solo.io.SslConfig\x12\x37\n\x0fuse_proxy_proto\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.BoolValueB\x02\x18\x01\x12.\n\x07options\x18\x08 \x01(\x0b\x32\x1d.gloo.solo.io.ListenerOptions\x12+\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.StructH\x01\x12\x37\n\x0fmetadata_static\x18\x0c \x01(\x0b\x32\x1c.gloo.solo.io.SourceMetadataH\x01\x12>\n\rroute_options\x18\n \x01(\x0b\x32\'.gloo.solo.io.RouteConfigurationOptionsB\x0e\n\x0cListenerTypeB\x11\n\x0fopaque_metadata\"\xe6\x01\n\x0fMatchedListener\x12&\n\x07matcher\x18\x01 \x01(\x0b\x32\x15.gloo.solo.io.Matcher\x12\x33\n\rhttp_listener\x18\x02 \x01(\x0b\x32\x1a.gloo.solo.io.HttpListenerH\x00\x12\x31\n\x0ctcp_listener\x18\x03 \x01(\x0b\x32\x19.gloo.solo.io.TcpListenerH\x00\x12\x33\n\x12ssl_configurations\x18\x04 \x03(\x0b\x32\x17.gloo.solo.io.SslConfigB\x0e\n\x0cListenerType\"m\n\x12MatchedTcpListener\x12&\n\x07matcher\x18\x01 \x01(\x0b\x32\x15.gloo.solo.io.Matcher\x12/\n\x0ctcp_listener\x18\x02 \x01(\x0b\x32\x19.gloo.solo.io.TcpListener\"\x98\x02\n\x07Matcher\x12+\n\nssl_config\x18\x01 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12\x45\n\x14source_prefix_ranges\x18\x02 \x03(\x0b\x32\'.solo.io.envoy.config.core.v3.CidrRange\x12!\n\x19passthrough_cipher_suites\x18\x03 \x03(\t\x12>\n\rprefix_ranges\x18\x04 \x03(\x0b\x32\'.solo.io.envoy.config.core.v3.CidrRange\x12\x36\n\x10\x64\x65stination_port\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xb3\x01\n\x05Proxy\x12)\n\tlisteners\x18\x02 \x03(\x0b\x32\x16.gloo.solo.io.Listener\x12\x16\n\x0e\x63ompressedSpec\x18\x03 \x01(\t\x12(\n\x08metadata\x18\x07 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12=\n\x13namespaced_statuses\x18\x08 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\"\xea\x03\n\x0eRedirectAction\x12\x15\n\rhost_redirect\x18\x01 \x01(\t\x12\x17\n\rpath_redirect\x18\x02 \x01(\tH\x00\x12\x18\n\x0eprefix_rewrite\x18\x05 \x01(\tH\x00\x12O\n\rregex_rewrite\x18  \x01(\x0b\x32\x36.solo.io.envoy.type.matcher.v3.RegexMatchAndSubstituteH\x00\x12H\n\rresponse_code\x18\x03 \x01(\x0e\x32\x31.gloo.solo.io.RedirectAction.RedirectResponseCode\x12\x16\n\x0ehttps_redirect\x18\x04 \x01(\x08\x12\x13\n\x0bstrip_query\x18\x06 \x01(\x08\x12\x33\n\rport_redirect\x18\x07 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"w\n\x14RedirectResponseCode\x12\x15\n\x11MOVED_PERMANENTLY\x10\x00\x12\t\n\x05\x46OUND\x10\x01\x12\r\n\tSEE_OTHER\x10\x02\x12\x16\n\x12TEMPORARY_REDIRECT\x10\x03\x12\x16\n\x12PERMANENT_REDIRECT\x10\x04\x42\x18\n\x16path_rewrite_specifier\"\xae\x03\n\x05Route\x12\x35\n\x08matchers\x18\x01 \x03(\x0b\x32#.matchers.core.gloo.solo.io.Matcher\x12\x31\n\x0croute_action\x18\x02 \x01(\x0b\x32\x19.gloo.solo.io.RouteActionH\x00\x12\x37\n\x0fredirect_action\x18\x03 \x01(\x0b\x32\x1c.gloo.solo.io.RedirectActionH\x00\x12\x44\n\x16\x64irect_response_action\x18\x04 \x01(\x0b\x32\".gloo.solo.io.DirectResponseActionH\x00\x12+\n\x07options\x18\x05 \x01(\x0b\x32\x1a.gloo.solo.io.RouteOptions\x12+\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructH\x01\x12\x37\n\x0fmetadata_static\x18\t \x01(\x0b\x32\x1c.gloo.solo.io.SourceMetadataH\x01\x12\x0c\n\x04name\x18\x07 \x01(\tB\x08\n\x06\x61\x63tionB\x11\n\x0fopaque_metadata\"\x94\x02\n\x0bRouteAction\x12+\n\x06single\x18\x01 \x01(\x0b\x32\x19.gloo.solo.io.DestinationH\x00\x12/\n\x05multi\x18\x02 \x01(\x0b\x32\x1e.gloo.solo.io.MultiDestinationH\x00\x12\x33\n\x0eupstream_group\x18\x03 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x18\n\x0e\x63luster_header\x18\x04 \x01(\tH\x00\x12I\n\x15\x64ynamic_forward_proxy\x18\x05 \x01(\x0b\x32(.dfp.options.gloo.solo.io.PerRouteConfigH\x00\x42\r\n\x0b\x64\x65stination\"\xbb\x01\n\x0eSourceMetadata\x12\x37\n\x07sources\x18\x01 \x03(\x0b\x32&.gloo.solo.io.SourceMetadata.SourceRef\x1ap\n\tSourceRef\x12/\n\x0cresource_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x15\n\rresource_kind\x18\x02 \x01(\t\x12\x1b\n\x13observed_generation\x18\x03 \x01(\x03\"\xe6\x02\n\x07TcpHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\nssl_config\x18\x03 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12\x34\n\x0b\x64\x65stination\x18\x04 \x01(\x0b\x32\x1f.gloo.solo.io.TcpHost.TcpAction\x1a\xe9\x01\n\tTcpAction\x12+\n\x06single\x18\x01 \x01(\x0b\x32\x19.gloo.solo.io.DestinationH\x00\x12/\n\x05multi\x18\x02 \x01(\x0b\x32\x1e.gloo.solo.io.MultiDestinationH\x00\x12\x33\n\x0eupstream_group\x18\x03 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12:\n\x18\x66orward_sni_cluster_name\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x42\r\n\x0b\x64\x65stination\"\xc0\x01\n\x0bTcpListener\x12(\n\ttcp_hosts\x18\x01 \x03(\x0b\x32\x15.gloo.solo.io.TcpHost\x12\x13\n\x0bstat_prefix\x18\x03 \x01(\t\x12?\n\x16\x63ustom_network_filters\x18\x04 \x03(\x0b\x32\x1f.gloo.solo.io.CustomEnvoyFilter\x12\x31\n\x07options\x18\x08 \x01(\x0b\x32 .gloo.solo.io.TcpListenerOptions\"\xfd\x01\n\x0bVirtualHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64omains\x18\x02 \x03(\t\x12#\n\x06routes\x18\x03 \x03(\x0b\x32\x13.gloo.solo.io.Route\x12\x31\n\x07options\x18\x04 \x01(\x0b\x32 .gloo.solo.io.VirtualHostOptions\x12+\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x37\n\x0fmetadata_static\x18\x07 \x01(\x0b\x32\x1c.gloo.solo.io.SourceMetadataH\x00\x42\x11\n\x0fopaque_metadatab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egloo_nomad/api/gen/proxy.proto\x12\x0cgloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a$gloo_nomad/api/gen/destination.proto\x1a\x1cgloo_nomad/api/gen/dfp.proto\x1a#gloo_nomad/api/gen/envoy_core.proto\x1a&gloo_nomad/api/gen/envoy_matcher.proto\x1a%gloo_nomad/api/gen/filter_stage.proto\x1a.gloo_nomad/api/gen/http_listener_options.proto\x1a)gloo_nomad/api/gen/listener_options.proto\x1a!gloo_nomad/api/gen/matchers.proto\x1a&gloo_nomad/api/gen/route_options.proto\x1a\x1cgloo_nomad/api/gen/ssl.proto\x1a-gloo_nomad/api/gen/tcp_listener_options.proto\x1a-gloo_nomad/api/gen/virtual_host_options.proto\x1a\x19google/protobuf/any.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xb3\x01\n\x05Proxy\x12)\n\tlisteners\x18\x02 \x03(\x0b\x32\x16.gloo.solo.io.Listener\x12\x16\n\x0e\x63ompressedSpec\x18\x03 \x01(\t\x12(\n\x08metadata\x18\x07 \x01(\x0b\x32\x16.core.solo.io.Metadata\x12=\n\x13namespaced_statuses\x18\x08 \x01(\x0b\x32 .core.solo.io.NamespacedStatuses\"\x88\x05\n\x08Listener\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x62ind_address\x18\x02 \x01(\t\x12\x11\n\tbind_port\x18\x03 \x01(\r\x12\x33\n\rhttp_listener\x18\x04 \x01(\x0b\x32\x1a.gloo.solo.io.HttpListenerH\x00\x12\x31\n\x0ctcp_listener\x18\x05 \x01(\x0b\x32\x19.gloo.solo.io.TcpListenerH\x00\x12\x37\n\x0fhybrid_listener\x18\x0b \x01(\x0b\x32\x1c.gloo.solo.io.HybridListenerH\x00\x12=\n\x12\x61ggregate_listener\x18\r \x01(\x0b\x32\x1f.gloo.solo.io.AggregateListenerH\x00\x12\x33\n\x12ssl_configurations\x18\x06 \x03(\x0b\x32\x17.gloo.solo.io.SslConfig\x12\x37\n\x0fuse_proxy_proto\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.BoolValueB\x02\x18\x01\x12.\n\x07options\x18\x08 \x01(\x0b\x32\x1d.gloo.solo.io.ListenerOptions\x12+\n\x08metadata\x18\t \x01(\x0b\x32\x17.google.protobuf.StructH\x01\x12\x37\n\x0fmetadata_static\x18\x0c \x01(\x0b\x32\x1c.gloo.solo.io.SourceMetadataH\x01\x12>\n\rroute_options\x18\n \x01(\x0b\x32\'.gloo.solo.io.RouteConfigurationOptionsB\x0e\n\x0cListenerTypeB\x11\n\x0fopaque_metadata\"\x81\x03\n\x0cHttpListener\x12\x30\n\rvirtual_hosts\x18\x01 \x03(\x0b\x32\x19.gloo.solo.io.VirtualHost\x12\x32\n\x07options\x18\x02 \x01(\x0b\x32!.gloo.solo.io.HttpListenerOptions\x12\x13\n\x0bstat_prefix\x18\x03 \x01(\t\x12<\n\x13\x63ustom_http_filters\x18\x04 \x03(\x0b\x32\x1f.gloo.solo.io.CustomEnvoyFilter\x12?\n\x16\x63ustom_network_filters\x18\x05 \x03(\x0b\x32\x1f.gloo.solo.io.CustomEnvoyFilter\x12+\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x37\n\x0fmetadata_static\x18\x07 \x01(\x0b\x32\x1c.gloo.solo.io.SourceMetadataH\x00\x42\x11\n\x0fopaque_metadata\"\xfd\x01\n\x0bVirtualHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64omains\x18\x02 \x03(\t\x12#\n\x06routes\x18\x03 \x03(\x0b\x32\x13.gloo.solo.io.Route\x12\x31\n\x07options\x18\x04 \x01(\x0b\x32 .gloo.solo.io.VirtualHostOptions\x12+\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x37\n\x0fmetadata_static\x18\x07 \x01(\x0b\x32\x1c.gloo.solo.io.SourceMetadataH\x00\x42\x11\n\x0fopaque_metadata\"\xae\x03\n\x05Route\x12\x35\n\x08matchers\x18\x01 \x03(\x0b\x32#.matchers.core.gloo.solo.io.Matcher\x12\x31\n\x0croute_action\x18\x02 \x01(\x0b\x32\x19.gloo.solo.io.RouteActionH\x00\x12\x37\n\x0fredirect_action\x18\x03 \x01(\x0b\x32\x1c.gloo.solo.io.RedirectActionH\x00\x12\x44\n\x16\x64irect_response_action\x18\x04 \x01(\x0b\x32\".gloo.solo.io.DirectResponseActionH\x00\x12+\n\x07options\x18\x05 \x01(\x0b\x32\x1a.gloo.solo.io.RouteOptions\x12+\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructH\x01\x12\x37\n\x0fmetadata_static\x18\t \x01(\x0b\x32\x1c.gloo.solo.io.SourceMetadataH\x01\x12\x0c\n\x04name\x18\x07 \x01(\tB\x08\n\x06\x61\x63tionB\x11\n\x0fopaque_metadata\"\x94\x02\n\x0bRouteAction\x12+\n\x06single\x18\x01 \x01(\x0b\x32\x19.gloo.solo.io.DestinationH\x00\x12/\n\x05multi\x18\x02 \x01(\x0b\x32\x1e.gloo.solo.io.MultiDestinationH\x00\x12\x33\n\x0eupstream_group\x18\x03 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12\x18\n\x0e\x63luster_header\x18\x04 \x01(\tH\x00\x12I\n\x15\x64ynamic_forward_proxy\x18\x05 \x01(\x0b\x32(.dfp.options.gloo.solo.io.PerRouteConfigH\x00\x42\r\n\x0b\x64\x65stination\"\xea\x03\n\x0eRedirectAction\x12\x15\n\rhost_redirect\x18\x01 \x01(\t\x12\x17\n\rpath_redirect\x18\x02 \x01(\tH\x00\x12\x18\n\x0eprefix_rewrite\x18\x05 \x01(\tH\x00\x12O\n\rregex_rewrite\x18  \x01(\x0b\x32\x36.solo.io.envoy.type.matcher.v3.RegexMatchAndSubstituteH\x00\x12H\n\rresponse_code\x18\x03 \x01(\x0e\x32\x31.gloo.solo.io.RedirectAction.RedirectResponseCode\x12\x16\n\x0ehttps_redirect\x18\x04 \x01(\x08\x12\x13\n\x0bstrip_query\x18\x06 \x01(\x08\x12\x33\n\rport_redirect\x18\x07 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"w\n\x14RedirectResponseCode\x12\x15\n\x11MOVED_PERMANENTLY\x10\x00\x12\t\n\x05\x46OUND\x10\x01\x12\r\n\tSEE_OTHER\x10\x02\x12\x16\n\x12TEMPORARY_REDIRECT\x10\x03\x12\x16\n\x12PERMANENT_REDIRECT\x10\x04\x42\x18\n\x16path_rewrite_specifier\"4\n\x14\x44irectResponseAction\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\"\xc0\x01\n\x0bTcpListener\x12(\n\ttcp_hosts\x18\x01 \x03(\x0b\x32\x15.gloo.solo.io.TcpHost\x12\x13\n\x0bstat_prefix\x18\x03 \x01(\t\x12?\n\x16\x63ustom_network_filters\x18\x04 \x03(\x0b\x32\x1f.gloo.solo.io.CustomEnvoyFilter\x12\x31\n\x07options\x18\x08 \x01(\x0b\x32 .gloo.solo.io.TcpListenerOptions\"\xe6\x02\n\x07TcpHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\nssl_config\x18\x03 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12\x34\n\x0b\x64\x65stination\x18\x04 \x01(\x0b\x32\x1f.gloo.solo.io.TcpHost.TcpAction\x1a\xe9\x01\n\tTcpAction\x12+\n\x06single\x18\x01 \x01(\x0b\x32\x19.gloo.solo.io.DestinationH\x00\x12/\n\x05multi\x18\x02 \x01(\x0b\x32\x1e.gloo.solo.io.MultiDestinationH\x00\x12\x33\n\x0eupstream_group\x18\x03 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12:\n\x18\x66orward_sni_cluster_name\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x42\r\n\x0b\x64\x65stination\"J\n\x0eHybridListener\x12\x38\n\x11matched_listeners\x18\x01 \x03(\x0b\x32\x1d.gloo.solo.io.MatchedListener\"\xe6\x01\n\x0fMatchedListener\x12&\n\x07matcher\x18\x01 \x01(\x0b\x32\x15.gloo.solo.io.Matcher\x12\x33\n\rhttp_listener\x18\x02 \x01(\x0b\x32\x1a.gloo.solo.io.HttpListenerH\x00\x12\x31\n\x0ctcp_listener\x18\x03 \x01(\x0b\x32\x19.gloo.solo.io.TcpListenerH\x00\x12\x33\n\x12ssl_configurations\x18\x04 \x03(\x0b\x32\x17.gloo.solo.io.SslConfigB\x0e\n\x0cListenerType\"\x98\x02\n\x07Matcher\x12+\n\nssl_config\x18\x01 \x01(\x0b\x32\x17.gloo.solo.io.SslConfig\x12\x45\n\x14source_prefix_ranges\x18\x02 \x03(\x0b\x32\'.solo.io.envoy.config.core.v3.CidrRange\x12!\n\x19passthrough_cipher_suites\x18\x03 \x03(\t\x12>\n\rprefix_ranges\x18\x04 \x03(\x0b\x32\'.solo.io.envoy.config.core.v3.CidrRange\x12\x36\n\x10\x64\x65stination_port\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xb7\x06\n\x11\x41ggregateListener\x12\x45\n\x0ehttp_resources\x18\x01 \x01(\x0b\x32-.gloo.solo.io.AggregateListener.HttpResources\x12K\n\x12http_filter_chains\x18\x02 \x03(\x0b\x32/.gloo.solo.io.AggregateListener.HttpFilterChain\x12\x37\n\rtcp_listeners\x18\x03 \x03(\x0b\x32 .gloo.solo.io.MatchedTcpListener\x1a\xe4\x02\n\rHttpResources\x12V\n\rvirtual_hosts\x18\x01 \x03(\x0b\x32?.gloo.solo.io.AggregateListener.HttpResources.VirtualHostsEntry\x12T\n\x0chttp_options\x18\x02 \x03(\x0b\x32>.gloo.solo.io.AggregateListener.HttpResources.HttpOptionsEntry\x1aN\n\x11VirtualHostsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.gloo.solo.io.VirtualHost:\x02\x38\x01\x1aU\n\x10HttpOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.gloo.solo.io.HttpListenerOptions:\x02\x38\x01\x1a\xed\x01\n\x0fHttpFilterChain\x12&\n\x07matcher\x18\x01 \x01(\x0b\x32\x15.gloo.solo.io.Matcher\x12\x18\n\x10http_options_ref\x18\x02 \x01(\t\x12\x19\n\x11virtual_host_refs\x18\x03 \x03(\t\x12<\n\x13\x63ustom_http_filters\x18% \x03(\x0b\x32\x1f.gloo.solo.io.CustomEnvoyFilter\x12?\n\x16\x63ustom_network_filters\x18& \x03(\x0b\x32\x1f.gloo.solo.io.CustomEnvoyFilter\"m\n\x12MatchedTcpListener\x12&\n\x07matcher\x18\x01 \x01(\x0b\x32\x15.gloo.solo.io.Matcher\x12/\n\x0ctcp_listener\x18\x02 \x01(\x0b\x32\x19.gloo.solo.io.TcpListener\"\x80\x01\n\x11\x43ustomEnvoyFilter\x12\x37\n\x0c\x66ilter_stage\x18\x01 \x01(\x0b\x32!.filters.gloo.solo.io.FilterStage\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\"\xbb\x01\n\x0eSourceMetadata\x12\x37\n\x07sources\x18\x01 \x03(\x0b\x32&.gloo.solo.io.SourceMetadata.SourceRef\x1ap\n\tSourceRef\x12/\n\x0cresource_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x15\n\rresource_kind\x18\x02 \x01(\t\x12\x1b\n\x13observed_generation\x18\x03 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.proxy_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTENER'].fields_by_name['use_proxy_proto']._loaded_options = None
+  _globals['_LISTENER'].fields_by_name['use_proxy_proto']._serialized_options = b'\030\001'
   _globals['_AGGREGATELISTENER_HTTPRESOURCES_VIRTUALHOSTSENTRY']._loaded_options = None
   _globals['_AGGREGATELISTENER_HTTPRESOURCES_VIRTUALHOSTSENTRY']._serialized_options = b'8\001'
   _globals['_AGGREGATELISTENER_HTTPRESOURCES_HTTPOPTIONSENTRY']._loaded_options = None
   _globals['_AGGREGATELISTENER_HTTPRESOURCES_HTTPOPTIONSENTRY']._serialized_options = b'8\001'
-  _globals['_LISTENER'].fields_by_name['use_proxy_proto']._loaded_options = None
-  _globals['_LISTENER'].fields_by_name['use_proxy_proto']._serialized_options = b'\030\001'
-  _globals['_AGGREGATELISTENER']._serialized_start=672
-  _globals['_AGGREGATELISTENER']._serialized_end=1495
-  _globals['_AGGREGATELISTENER_HTTPFILTERCHAIN']._serialized_start=899
-  _globals['_AGGREGATELISTENER_HTTPFILTERCHAIN']._serialized_end=1136
-  _globals['_AGGREGATELISTENER_HTTPRESOURCES']._serialized_start=1139
-  _globals['_AGGREGATELISTENER_HTTPRESOURCES']._serialized_end=1495
-  _globals['_AGGREGATELISTENER_HTTPRESOURCES_VIRTUALHOSTSENTRY']._serialized_start=1330
-  _globals['_AGGREGATELISTENER_HTTPRESOURCES_VIRTUALHOSTSENTRY']._serialized_end=1408
-  _globals['_AGGREGATELISTENER_HTTPRESOURCES_HTTPOPTIONSENTRY']._serialized_start=1410
-  _globals['_AGGREGATELISTENER_HTTPRESOURCES_HTTPOPTIONSENTRY']._serialized_end=1495
-  _globals['_CUSTOMENVOYFILTER']._serialized_start=1498
-  _globals['_CUSTOMENVOYFILTER']._serialized_end=1626
-  _globals['_DIRECTRESPONSEACTION']._serialized_start=1628
-  _globals['_DIRECTRESPONSEACTION']._serialized_end=1680
-  _globals['_HTTPLISTENER']._serialized_start=1683
-  _globals['_HTTPLISTENER']._serialized_end=2068
-  _globals['_HYBRIDLISTENER']._serialized_start=2070
-  _globals['_HYBRIDLISTENER']._serialized_end=2144
-  _globals['_LISTENER']._serialized_start=2147
-  _globals['_LISTENER']._serialized_end=2795
-  _globals['_MATCHEDLISTENER']._serialized_start=2798
-  _globals['_MATCHEDLISTENER']._serialized_end=3028
-  _globals['_MATCHEDTCPLISTENER']._serialized_start=3030
-  _globals['_MATCHEDTCPLISTENER']._serialized_end=3139
-  _globals['_MATCHER']._serialized_start=3142
-  _globals['_MATCHER']._serialized_end=3422
-  _globals['_PROXY']._serialized_start=3425
-  _globals['_PROXY']._serialized_end=3604
-  _globals['_REDIRECTACTION']._serialized_start=3607
-  _globals['_REDIRECTACTION']._serialized_end=4097
-  _globals['_REDIRECTACTION_REDIRECTRESPONSECODE']._serialized_start=3952
-  _globals['_REDIRECTACTION_REDIRECTRESPONSECODE']._serialized_end=4071
-  _globals['_ROUTE']._serialized_start=4100
-  _globals['_ROUTE']._serialized_end=4530
-  _globals['_ROUTEACTION']._serialized_start=4533
-  _globals['_ROUTEACTION']._serialized_end=4809
-  _globals['_SOURCEMETADATA']._serialized_start=4812
-  _globals['_SOURCEMETADATA']._serialized_end=4999
-  _globals['_SOURCEMETADATA_SOURCEREF']._serialized_start=4887
-  _globals['_SOURCEMETADATA_SOURCEREF']._serialized_end=4999
-  _globals['_TCPHOST']._serialized_start=5002
-  _globals['_TCPHOST']._serialized_end=5360
-  _globals['_TCPHOST_TCPACTION']._serialized_start=5127
-  _globals['_TCPHOST_TCPACTION']._serialized_end=5360
-  _globals['_TCPLISTENER']._serialized_start=5363
-  _globals['_TCPLISTENER']._serialized_end=5555
-  _globals['_VIRTUALHOST']._serialized_start=5558
-  _globals['_VIRTUALHOST']._serialized_end=5811
+  _globals['_PROXY']._serialized_start=672
+  _globals['_PROXY']._serialized_end=851
+  _globals['_LISTENER']._serialized_start=854
+  _globals['_LISTENER']._serialized_end=1502
+  _globals['_HTTPLISTENER']._serialized_start=1505
+  _globals['_HTTPLISTENER']._serialized_end=1890
+  _globals['_VIRTUALHOST']._serialized_start=1893
+  _globals['_VIRTUALHOST']._serialized_end=2146
+  _globals['_ROUTE']._serialized_start=2149
+  _globals['_ROUTE']._serialized_end=2579
+  _globals['_ROUTEACTION']._serialized_start=2582
+  _globals['_ROUTEACTION']._serialized_end=2858
+  _globals['_REDIRECTACTION']._serialized_start=2861
+  _globals['_REDIRECTACTION']._serialized_end=3351
+  _globals['_REDIRECTACTION_REDIRECTRESPONSECODE']._serialized_start=3206
+  _globals['_REDIRECTACTION_REDIRECTRESPONSECODE']._serialized_end=3325
+  _globals['_DIRECTRESPONSEACTION']._serialized_start=3353
+  _globals['_DIRECTRESPONSEACTION']._serialized_end=3405
+  _globals['_TCPLISTENER']._serialized_start=3408
+  _globals['_TCPLISTENER']._serialized_end=3600
+  _globals['_TCPHOST']._serialized_start=3603
+  _globals['_TCPHOST']._serialized_end=3961
+  _globals['_TCPHOST_TCPACTION']._serialized_start=3728
+  _globals['_TCPHOST_TCPACTION']._serialized_end=3961
+  _globals['_HYBRIDLISTENER']._serialized_start=3963
+  _globals['_HYBRIDLISTENER']._serialized_end=4037
+  _globals['_MATCHEDLISTENER']._serialized_start=4040
+  _globals['_MATCHEDLISTENER']._serialized_end=4270
+  _globals['_MATCHER']._serialized_start=4273
+  _globals['_MATCHER']._serialized_end=4553
+  _globals['_AGGREGATELISTENER']._serialized_start=4556
+  _globals['_AGGREGATELISTENER']._serialized_end=5379
+  _globals['_AGGREGATELISTENER_HTTPRESOURCES']._serialized_start=4783
+  _globals['_AGGREGATELISTENER_HTTPRESOURCES']._serialized_end=5139
+  _globals['_AGGREGATELISTENER_HTTPRESOURCES_VIRTUALHOSTSENTRY']._serialized_start=4974
+  _globals['_AGGREGATELISTENER_HTTPRESOURCES_VIRTUALHOSTSENTRY']._serialized_end=5052
+  _globals['_AGGREGATELISTENER_HTTPRESOURCES_HTTPOPTIONSENTRY']._serialized_start=5054
+  _globals['_AGGREGATELISTENER_HTTPRESOURCES_HTTPOPTIONSENTRY']._serialized_end=5139
+  _globals['_AGGREGATELISTENER_HTTPFILTERCHAIN']._serialized_start=5142
+  _globals['_AGGREGATELISTENER_HTTPFILTERCHAIN']._serialized_end=5379
+  _globals['_MATCHEDTCPLISTENER']._serialized_start=5381
+  _globals['_MATCHEDTCPLISTENER']._serialized_end=5490
+  _globals['_CUSTOMENVOYFILTER']._serialized_start=5493
+  _globals['_CUSTOMENVOYFILTER']._serialized_end=5621
+  _globals['_SOURCEMETADATA']._serialized_start=5624
+  _globals['_SOURCEMETADATA']._serialized_end=5811
+  _globals['_SOURCEMETADATA_SOURCEREF']._serialized_start=5699
+  _globals['_SOURCEMETADATA_SOURCEREF']._serialized_end=5811
 # @@protoc_insertion_point(module_scope)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gloo_nomad/api/gen/proxy_protocol.proto\x12#proxy_protocol.options.gloo.solo.io\"\xb2\x02\n\rProxyProtocol\x12\x46\n\x05rules\x18\x01 \x03(\x0b\x32\x37.proxy_protocol.options.gloo.solo.io.ProxyProtocol.Rule\x12-\n%allow_requests_without_proxy_protocol\x18\x02 \x01(\x08\x1a\x37\n\x0cKeyValuePair\x12\x1a\n\x12metadata_namespace\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x1aq\n\x04Rule\x12\x10\n\x08tlv_type\x18\x01 \x01(\r\x12W\n\x0eon_tlv_present\x18\x02 \x01(\x0b\x32?.proxy_protocol.options.gloo.solo.io.ProxyProtocol.KeyValuePairb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gloo_nomad/api/gen/proxy_protocol.proto\x12#proxy_protocol.options.gloo.solo.io\"\xb2\x02\n\rProxyProtocol\x12\x46\n\x05rules\x18\x01 \x03(\x0b\x32\x37.proxy_protocol.options.gloo.solo.io.ProxyProtocol.Rule\x12-\n%allow_requests_without_proxy_protocol\x18\x02 \x01(\x08\x1aq\n\x04Rule\x12\x10\n\x08tlv_type\x18\x01 \x01(\r\x12W\n\x0eon_tlv_present\x18\x02 \x01(\x0b\x32?.proxy_protocol.options.gloo.solo.io.ProxyProtocol.KeyValuePair\x1a\x37\n\x0cKeyValuePair\x12\x1a\n\x12metadata_namespace\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROXYPROTOCOL']._serialized_start=81
   _globals['_PROXYPROTOCOL']._serialized_end=387
-  _globals['_PROXYPROTOCOL_KEYVALUEPAIR']._serialized_start=217
-  _globals['_PROXYPROTOCOL_KEYVALUEPAIR']._serialized_end=272
-  _globals['_PROXYPROTOCOL_RULE']._serialized_start=274
-  _globals['_PROXYPROTOCOL_RULE']._serialized_end=387
+  _globals['_PROXYPROTOCOL_RULE']._serialized_start=217
+  _globals['_PROXYPROTOCOL_RULE']._serialized_end=330
+  _globals['_PROXYPROTOCOL_KEYVALUEPAIR']._serialized_start=332
+  _globals['_PROXYPROTOCOL_KEYVALUEPAIR']._serialized_end=387
 # @@protoc_insertion_point(module_scope)

@@ -23,32 +23,32 @@ _sym_db = _symbol_database.Default()
 
 
 from gloo_nomad.api.gen import core_pb2 as gloo__nomad_dot_api_dot_gen_dot_core__pb2
-from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from gloo_nomad.api.gen import local_ratelimit_pb2 as gloo__nomad_dot_api_dot_gen_dot_local__ratelimit__pb2
 from gloo_nomad.api.gen import ratelimit_api_pb2 as gloo__nomad_dot_api_dot_gen_dot_ratelimit__api__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"gloo_nomad/api/gen/ratelimit.proto\x12\x1eratelimit.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a\x1egoogle/protobuf/duration.proto\x1a(gloo_nomad/api/gen/local_ratelimit.proto\x1a&gloo_nomad/api/gen/ratelimit_api.proto\" \n\x0bGrpcService\x12\x11\n\tauthority\x18\x01 \x01(\t\"\x8b\x01\n\x10IngressRateLimit\x12;\n\x11\x61uthorized_limits\x18\x01 \x01(\x0b\x32 .ratelimit.api.solo.io.RateLimit\x12:\n\x10\x61nonymous_limits\x18\x02 \x01(\x0b\x32 .ratelimit.api.solo.io.RateLimit\"5\n\x12RateLimitConfigRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"W\n\x13RateLimitConfigRefs\x12@\n\x04refs\x18\x01 \x03(\x0b\x32\x32.ratelimit.options.gloo.solo.io.RateLimitConfigRef\"\xc3\x01\n\x17RateLimitRouteExtension\x12\x1e\n\x16include_vh_rate_limits\x18\x01 \x01(\x08\x12<\n\x0brate_limits\x18\x02 \x03(\x0b\x32\'.ratelimit.api.solo.io.RateLimitActions\x12J\n\x0flocal_ratelimit\x18\x03 \x01(\x0b\x32\x31.local_ratelimit.options.gloo.solo.io.TokenBucket\"\xa3\x01\n\x17RateLimitVhostExtension\x12<\n\x0brate_limits\x18\x01 \x03(\x0b\x32\'.ratelimit.api.solo.io.RateLimitActions\x12J\n\x0flocal_ratelimit\x18\x02 \x01(\x0b\x32\x31.local_ratelimit.options.gloo.solo.io.TokenBucket\"\x88\x01\n\x0fServiceSettings\x12\x36\n\x0b\x64\x65scriptors\x18\x01 \x03(\x0b\x32!.ratelimit.api.solo.io.Descriptor\x12=\n\x0fset_descriptors\x18\x02 \x03(\x0b\x32$.ratelimit.api.solo.io.SetDescriptor\"\xa6\x02\n\x08Settings\x12\x37\n\x14ratelimit_server_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x32\n\x0frequest_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x64\x65ny_on_fail\x18\x03 \x01(\x08\x12\"\n\x1a\x65nable_x_ratelimit_headers\x18\x04 \x01(\x08\x12\x1e\n\x16rate_limit_before_auth\x18\t \x01(\x08\x12\x43\n\x0cgrpc_service\x18\n \x01(\x0b\x32+.ratelimit.options.gloo.solo.io.GrpcServiceH\x00\x42\x0e\n\x0cservice_typeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"gloo_nomad/api/gen/ratelimit.proto\x12\x1eratelimit.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a(gloo_nomad/api/gen/local_ratelimit.proto\x1a&gloo_nomad/api/gen/ratelimit_api.proto\x1a\x1egoogle/protobuf/duration.proto\"\xa6\x02\n\x08Settings\x12\x37\n\x14ratelimit_server_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x32\n\x0frequest_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x64\x65ny_on_fail\x18\x03 \x01(\x08\x12\"\n\x1a\x65nable_x_ratelimit_headers\x18\x04 \x01(\x08\x12\x1e\n\x16rate_limit_before_auth\x18\t \x01(\x08\x12\x43\n\x0cgrpc_service\x18\n \x01(\x0b\x32+.ratelimit.options.gloo.solo.io.GrpcServiceH\x00\x42\x0e\n\x0cservice_type\" \n\x0bGrpcService\x12\x11\n\tauthority\x18\x01 \x01(\t\"\x88\x01\n\x0fServiceSettings\x12\x36\n\x0b\x64\x65scriptors\x18\x01 \x03(\x0b\x32!.ratelimit.api.solo.io.Descriptor\x12=\n\x0fset_descriptors\x18\x02 \x03(\x0b\x32$.ratelimit.api.solo.io.SetDescriptor\"\xa3\x01\n\x17RateLimitVhostExtension\x12<\n\x0brate_limits\x18\x01 \x03(\x0b\x32\'.ratelimit.api.solo.io.RateLimitActions\x12J\n\x0flocal_ratelimit\x18\x02 \x01(\x0b\x32\x31.local_ratelimit.options.gloo.solo.io.TokenBucket\"\xc3\x01\n\x17RateLimitRouteExtension\x12\x1e\n\x16include_vh_rate_limits\x18\x01 \x01(\x08\x12<\n\x0brate_limits\x18\x02 \x03(\x0b\x32\'.ratelimit.api.solo.io.RateLimitActions\x12J\n\x0flocal_ratelimit\x18\x03 \x01(\x0b\x32\x31.local_ratelimit.options.gloo.solo.io.TokenBucket\"W\n\x13RateLimitConfigRefs\x12@\n\x04refs\x18\x01 \x03(\x0b\x32\x32.ratelimit.options.gloo.solo.io.RateLimitConfigRef\"5\n\x12RateLimitConfigRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"\x8b\x01\n\x10IngressRateLimit\x12;\n\x11\x61uthorized_limits\x18\x01 \x01(\x0b\x32 .ratelimit.api.solo.io.RateLimit\x12:\n\x10\x61nonymous_limits\x18\x02 \x01(\x0b\x32 .ratelimit.api.solo.io.RateLimitb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.ratelimit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRPCSERVICE']._serialized_start=215
-  _globals['_GRPCSERVICE']._serialized_end=247
-  _globals['_INGRESSRATELIMIT']._serialized_start=250
-  _globals['_INGRESSRATELIMIT']._serialized_end=389
-  _globals['_RATELIMITCONFIGREF']._serialized_start=391
-  _globals['_RATELIMITCONFIGREF']._serialized_end=444
-  _globals['_RATELIMITCONFIGREFS']._serialized_start=446
-  _globals['_RATELIMITCONFIGREFS']._serialized_end=533
-  _globals['_RATELIMITROUTEEXTENSION']._serialized_start=536
-  _globals['_RATELIMITROUTEEXTENSION']._serialized_end=731
-  _globals['_RATELIMITVHOSTEXTENSION']._serialized_start=734
-  _globals['_RATELIMITVHOSTEXTENSION']._serialized_end=897
-  _globals['_SERVICESETTINGS']._serialized_start=900
-  _globals['_SERVICESETTINGS']._serialized_end=1036
-  _globals['_SETTINGS']._serialized_start=1039
-  _globals['_SETTINGS']._serialized_end=1333
+  _globals['_SETTINGS']._serialized_start=216
+  _globals['_SETTINGS']._serialized_end=510
+  _globals['_GRPCSERVICE']._serialized_start=512
+  _globals['_GRPCSERVICE']._serialized_end=544
+  _globals['_SERVICESETTINGS']._serialized_start=547
+  _globals['_SERVICESETTINGS']._serialized_end=683
+  _globals['_RATELIMITVHOSTEXTENSION']._serialized_start=686
+  _globals['_RATELIMITVHOSTEXTENSION']._serialized_end=849
+  _globals['_RATELIMITROUTEEXTENSION']._serialized_start=852
+  _globals['_RATELIMITROUTEEXTENSION']._serialized_end=1047
+  _globals['_RATELIMITCONFIGREFS']._serialized_start=1049
+  _globals['_RATELIMITCONFIGREFS']._serialized_end=1136
+  _globals['_RATELIMITCONFIGREF']._serialized_start=1138
+  _globals['_RATELIMITCONFIGREF']._serialized_end=1191
+  _globals['_INGRESSRATELIMIT']._serialized_start=1194
+  _globals['_INGRESSRATELIMIT']._serialized_end=1333
 # @@protoc_insertion_point(module_scope)

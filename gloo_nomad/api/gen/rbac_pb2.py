@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgloo_nomad/api/gen/rbac.proto\x12\x19rbac.options.gloo.solo.io\"\xc6\x01\n\x11\x45xtensionSettings\x12\x0f\n\x07\x64isable\x18\x01 \x01(\x08\x12L\n\x08policies\x18\x02 \x03(\x0b\x32:.rbac.options.gloo.solo.io.ExtensionSettings.PoliciesEntry\x1aR\n\rPoliciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.rbac.options.gloo.solo.io.Policy:\x02\x38\x01\"\xae\x02\n\x0cJWTPrincipal\x12\x43\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x33.rbac.options.gloo.solo.io.JWTPrincipal.ClaimsEntry\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x45\n\x07matcher\x18\x03 \x01(\x0e\x32\x34.rbac.options.gloo.solo.io.JWTPrincipal.ClaimMatcher\x1a-\n\x0b\x43laimsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x0c\x43laimMatcher\x12\x10\n\x0c\x45XACT_STRING\x10\x00\x12\x0b\n\x07\x42OOLEAN\x10\x01\x12\x11\n\rLIST_CONTAINS\x10\x02\x12\x0f\n\x0bREGEX_MATCH\x10\x03\"3\n\x0bPermissions\x12\x13\n\x0bpath_prefix\x18\x01 \x01(\t\x12\x0f\n\x07methods\x18\x02 \x03(\t\"\x9f\x01\n\x06Policy\x12\x38\n\nprincipals\x18\x01 \x03(\x0b\x32$.rbac.options.gloo.solo.io.Principal\x12;\n\x0bpermissions\x18\x02 \x01(\x0b\x32&.rbac.options.gloo.solo.io.Permissions\x12\x1e\n\x16nested_claim_delimiter\x18\x03 \x01(\t\"K\n\tPrincipal\x12>\n\rjwt_principal\x18\x01 \x01(\x0b\x32\'.rbac.options.gloo.solo.io.JWTPrincipal\" \n\x08Settings\x12\x14\n\x0crequire_rbac\x18\x01 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgloo_nomad/api/gen/rbac.proto\x12\x19rbac.options.gloo.solo.io\" \n\x08Settings\x12\x14\n\x0crequire_rbac\x18\x01 \x01(\x08\"\xc6\x01\n\x11\x45xtensionSettings\x12\x0f\n\x07\x64isable\x18\x01 \x01(\x08\x12L\n\x08policies\x18\x02 \x03(\x0b\x32:.rbac.options.gloo.solo.io.ExtensionSettings.PoliciesEntry\x1aR\n\rPoliciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.rbac.options.gloo.solo.io.Policy:\x02\x38\x01\"\x9f\x01\n\x06Policy\x12\x38\n\nprincipals\x18\x01 \x03(\x0b\x32$.rbac.options.gloo.solo.io.Principal\x12;\n\x0bpermissions\x18\x02 \x01(\x0b\x32&.rbac.options.gloo.solo.io.Permissions\x12\x1e\n\x16nested_claim_delimiter\x18\x03 \x01(\t\"K\n\tPrincipal\x12>\n\rjwt_principal\x18\x01 \x01(\x0b\x32\'.rbac.options.gloo.solo.io.JWTPrincipal\"\xae\x02\n\x0cJWTPrincipal\x12\x43\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x33.rbac.options.gloo.solo.io.JWTPrincipal.ClaimsEntry\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x45\n\x07matcher\x18\x03 \x01(\x0e\x32\x34.rbac.options.gloo.solo.io.JWTPrincipal.ClaimMatcher\x1a-\n\x0b\x43laimsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x0c\x43laimMatcher\x12\x10\n\x0c\x45XACT_STRING\x10\x00\x12\x0b\n\x07\x42OOLEAN\x10\x01\x12\x11\n\rLIST_CONTAINS\x10\x02\x12\x0f\n\x0bREGEX_MATCH\x10\x03\"3\n\x0bPermissions\x12\x13\n\x0bpath_prefix\x18\x01 \x01(\t\x12\x0f\n\x07methods\x18\x02 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,22 +35,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTENSIONSETTINGS_POLICIESENTRY']._serialized_options = b'8\001'
   _globals['_JWTPRINCIPAL_CLAIMSENTRY']._loaded_options = None
   _globals['_JWTPRINCIPAL_CLAIMSENTRY']._serialized_options = b'8\001'
-  _globals['_EXTENSIONSETTINGS']._serialized_start=61
-  _globals['_EXTENSIONSETTINGS']._serialized_end=259
-  _globals['_EXTENSIONSETTINGS_POLICIESENTRY']._serialized_start=177
-  _globals['_EXTENSIONSETTINGS_POLICIESENTRY']._serialized_end=259
-  _globals['_JWTPRINCIPAL']._serialized_start=262
-  _globals['_JWTPRINCIPAL']._serialized_end=564
-  _globals['_JWTPRINCIPAL_CLAIMSENTRY']._serialized_start=436
-  _globals['_JWTPRINCIPAL_CLAIMSENTRY']._serialized_end=481
-  _globals['_JWTPRINCIPAL_CLAIMMATCHER']._serialized_start=483
-  _globals['_JWTPRINCIPAL_CLAIMMATCHER']._serialized_end=564
-  _globals['_PERMISSIONS']._serialized_start=566
-  _globals['_PERMISSIONS']._serialized_end=617
-  _globals['_POLICY']._serialized_start=620
-  _globals['_POLICY']._serialized_end=779
-  _globals['_PRINCIPAL']._serialized_start=781
-  _globals['_PRINCIPAL']._serialized_end=856
-  _globals['_SETTINGS']._serialized_start=858
-  _globals['_SETTINGS']._serialized_end=890
+  _globals['_SETTINGS']._serialized_start=60
+  _globals['_SETTINGS']._serialized_end=92
+  _globals['_EXTENSIONSETTINGS']._serialized_start=95
+  _globals['_EXTENSIONSETTINGS']._serialized_end=293
+  _globals['_EXTENSIONSETTINGS_POLICIESENTRY']._serialized_start=211
+  _globals['_EXTENSIONSETTINGS_POLICIESENTRY']._serialized_end=293
+  _globals['_POLICY']._serialized_start=296
+  _globals['_POLICY']._serialized_end=455
+  _globals['_PRINCIPAL']._serialized_start=457
+  _globals['_PRINCIPAL']._serialized_end=532
+  _globals['_JWTPRINCIPAL']._serialized_start=535
+  _globals['_JWTPRINCIPAL']._serialized_end=837
+  _globals['_JWTPRINCIPAL_CLAIMSENTRY']._serialized_start=709
+  _globals['_JWTPRINCIPAL_CLAIMSENTRY']._serialized_end=754
+  _globals['_JWTPRINCIPAL_CLAIMMATCHER']._serialized_start=756
+  _globals['_JWTPRINCIPAL_CLAIMMATCHER']._serialized_end=837
+  _globals['_PERMISSIONS']._serialized_start=839
+  _globals['_PERMISSIONS']._serialized_end=890
 # @@protoc_insertion_point(module_scope)

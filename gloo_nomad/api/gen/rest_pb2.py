@@ -26,7 +26,7 @@ from gloo_nomad.api.gen import envoy_transformation_pb2 as gloo__nomad_dot_api_d
 from gloo_nomad.api.gen import transformation_pb2 as gloo__nomad_dot_api_dot_gen_dot_transformation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgloo_nomad/api/gen/rest.proto\x12\x19rest.options.gloo.solo.io\x1a-gloo_nomad/api/gen/envoy_transformation.proto\x1a\'gloo_nomad/api/gen/transformation.proto\"\xc0\x01\n\x0f\x44\x65stinationSpec\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x43\n\nparameters\x18\x02 \x01(\x0b\x32/.transformation.options.gloo.solo.io.Parameters\x12Q\n\x17response_transformation\x18\x03 \x01(\x0b\x32\x30.envoy.api.v2.filter.http.TransformationTemplate\"\xd7\x02\n\x0bServiceSpec\x12T\n\x0ftransformations\x18\x01 \x03(\x0b\x32;.rest.options.gloo.solo.io.ServiceSpec.TransformationsEntry\x12H\n\x0cswagger_info\x18\x02 \x01(\x0b\x32\x32.rest.options.gloo.solo.io.ServiceSpec.SwaggerInfo\x1a>\n\x0bSwaggerInfo\x12\r\n\x03url\x18\x01 \x01(\tH\x00\x12\x10\n\x06inline\x18\x02 \x01(\tH\x00\x42\x0e\n\x0cswagger_spec\x1ah\n\x14TransformationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12?\n\x05value\x18\x02 \x01(\x0b\x32\x30.envoy.api.v2.filter.http.TransformationTemplate:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgloo_nomad/api/gen/rest.proto\x12\x19rest.options.gloo.solo.io\x1a-gloo_nomad/api/gen/envoy_transformation.proto\x1a\'gloo_nomad/api/gen/transformation.proto\"\xd7\x02\n\x0bServiceSpec\x12T\n\x0ftransformations\x18\x01 \x03(\x0b\x32;.rest.options.gloo.solo.io.ServiceSpec.TransformationsEntry\x12H\n\x0cswagger_info\x18\x02 \x01(\x0b\x32\x32.rest.options.gloo.solo.io.ServiceSpec.SwaggerInfo\x1a>\n\x0bSwaggerInfo\x12\r\n\x03url\x18\x01 \x01(\tH\x00\x12\x10\n\x06inline\x18\x02 \x01(\tH\x00\x42\x0e\n\x0cswagger_spec\x1ah\n\x14TransformationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12?\n\x05value\x18\x02 \x01(\x0b\x32\x30.envoy.api.v2.filter.http.TransformationTemplate:\x02\x38\x01\"\xc0\x01\n\x0f\x44\x65stinationSpec\x12\x15\n\rfunction_name\x18\x01 \x01(\t\x12\x43\n\nparameters\x18\x02 \x01(\x0b\x32/.transformation.options.gloo.solo.io.Parameters\x12Q\n\x17response_transformation\x18\x03 \x01(\x0b\x32\x30.envoy.api.v2.filter.http.TransformationTemplateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SERVICESPEC_TRANSFORMATIONSENTRY']._loaded_options = None
   _globals['_SERVICESPEC_TRANSFORMATIONSENTRY']._serialized_options = b'8\001'
-  _globals['_DESTINATIONSPEC']._serialized_start=149
-  _globals['_DESTINATIONSPEC']._serialized_end=341
-  _globals['_SERVICESPEC']._serialized_start=344
-  _globals['_SERVICESPEC']._serialized_end=687
-  _globals['_SERVICESPEC_SWAGGERINFO']._serialized_start=519
-  _globals['_SERVICESPEC_SWAGGERINFO']._serialized_end=581
-  _globals['_SERVICESPEC_TRANSFORMATIONSENTRY']._serialized_start=583
-  _globals['_SERVICESPEC_TRANSFORMATIONSENTRY']._serialized_end=687
+  _globals['_SERVICESPEC']._serialized_start=149
+  _globals['_SERVICESPEC']._serialized_end=492
+  _globals['_SERVICESPEC_SWAGGERINFO']._serialized_start=324
+  _globals['_SERVICESPEC_SWAGGERINFO']._serialized_end=386
+  _globals['_SERVICESPEC_TRANSFORMATIONSENTRY']._serialized_start=388
+  _globals['_SERVICESPEC_TRANSFORMATIONSENTRY']._serialized_end=492
+  _globals['_DESTINATIONSPEC']._serialized_start=495
+  _globals['_DESTINATIONSPEC']._serialized_end=687
 # @@protoc_insertion_point(module_scope)

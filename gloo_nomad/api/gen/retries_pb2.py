@@ -26,23 +26,23 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gloo_nomad/api/gen/retries.proto\x12\x1cretries.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x8c\x01\n\x17RateLimitedRetryBackOff\x12@\n\rreset_headers\x18\x01 \x03(\x0b\x32).retries.options.gloo.solo.io.ResetHeader\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x94\x01\n\x0bResetHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x46\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x36.retries.options.gloo.solo.io.ResetHeader.HeaderFormat\"/\n\x0cHeaderFormat\x12\x0b\n\x07SECONDS\x10\x00\x12\x12\n\x0eUNIX_TIMESTAMP\x10\x01\"q\n\x0cRetryBackOff\x12\x30\n\rbase_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe9\x03\n\x0bRetryPolicy\x12\x10\n\x08retry_on\x18\x01 \x01(\t\x12\x13\n\x0bnum_retries\x18\x02 \x01(\r\x12\x32\n\x0fper_try_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x42\n\x0eretry_back_off\x18\x04 \x01(\x0b\x32*.retries.options.gloo.solo.io.RetryBackOff\x12[\n\x13previous_priorities\x18\x05 \x01(\x0b\x32<.retries.options.gloo.solo.io.RetryPolicy.PreviousPrioritiesH\x00\x12\x1e\n\x16retriable_status_codes\x18\x06 \x03(\r\x12Z\n\x1brate_limited_retry_back_off\x18\x07 \x01(\x0b\x32\x35.retries.options.gloo.solo.io.RateLimitedRetryBackOff\x1aL\n\x12PreviousPriorities\x12\x36\n\x10update_frequency\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x14\n\x12priority_predicateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gloo_nomad/api/gen/retries.proto\x12\x1cretries.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xe9\x03\n\x0bRetryPolicy\x12\x10\n\x08retry_on\x18\x01 \x01(\t\x12\x13\n\x0bnum_retries\x18\x02 \x01(\r\x12\x32\n\x0fper_try_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x42\n\x0eretry_back_off\x18\x04 \x01(\x0b\x32*.retries.options.gloo.solo.io.RetryBackOff\x12[\n\x13previous_priorities\x18\x05 \x01(\x0b\x32<.retries.options.gloo.solo.io.RetryPolicy.PreviousPrioritiesH\x00\x12\x1e\n\x16retriable_status_codes\x18\x06 \x03(\r\x12Z\n\x1brate_limited_retry_back_off\x18\x07 \x01(\x0b\x32\x35.retries.options.gloo.solo.io.RateLimitedRetryBackOff\x1aL\n\x12PreviousPriorities\x12\x36\n\x10update_frequency\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32ValueB\x14\n\x12priority_predicate\"q\n\x0cRetryBackOff\x12\x30\n\rbase_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8c\x01\n\x17RateLimitedRetryBackOff\x12@\n\rreset_headers\x18\x01 \x03(\x0b\x32).retries.options.gloo.solo.io.ResetHeader\x12/\n\x0cmax_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x94\x01\n\x0bResetHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x46\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x36.retries.options.gloo.solo.io.ResetHeader.HeaderFormat\"/\n\x0cHeaderFormat\x12\x0b\n\x07SECONDS\x10\x00\x12\x12\n\x0eUNIX_TIMESTAMP\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.retries_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RATELIMITEDRETRYBACKOFF']._serialized_start=131
-  _globals['_RATELIMITEDRETRYBACKOFF']._serialized_end=271
-  _globals['_RESETHEADER']._serialized_start=274
-  _globals['_RESETHEADER']._serialized_end=422
-  _globals['_RESETHEADER_HEADERFORMAT']._serialized_start=375
-  _globals['_RESETHEADER_HEADERFORMAT']._serialized_end=422
-  _globals['_RETRYBACKOFF']._serialized_start=424
-  _globals['_RETRYBACKOFF']._serialized_end=537
-  _globals['_RETRYPOLICY']._serialized_start=540
-  _globals['_RETRYPOLICY']._serialized_end=1029
-  _globals['_RETRYPOLICY_PREVIOUSPRIORITIES']._serialized_start=931
-  _globals['_RETRYPOLICY_PREVIOUSPRIORITIES']._serialized_end=1007
+  _globals['_RETRYPOLICY']._serialized_start=131
+  _globals['_RETRYPOLICY']._serialized_end=620
+  _globals['_RETRYPOLICY_PREVIOUSPRIORITIES']._serialized_start=522
+  _globals['_RETRYPOLICY_PREVIOUSPRIORITIES']._serialized_end=598
+  _globals['_RETRYBACKOFF']._serialized_start=622
+  _globals['_RETRYBACKOFF']._serialized_end=735
+  _globals['_RATELIMITEDRETRYBACKOFF']._serialized_start=738
+  _globals['_RATELIMITEDRETRYBACKOFF']._serialized_end=878
+  _globals['_RESETHEADER']._serialized_start=881
+  _globals['_RESETHEADER']._serialized_end=1029
+  _globals['_RESETHEADER_HEADERFORMAT']._serialized_start=982
+  _globals['_RESETHEADER_HEADERFORMAT']._serialized_end=1029
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ from gloo_nomad.api.gen import extauth_pb2 as gloo__nomad_dot_api_dot_gen_dot_ex
 from gloo_nomad.api.gen import extensions_pb2 as gloo__nomad_dot_api_dot_gen_dot_extensions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgloo_nomad/api/gen/secret.proto\x12\x0cgloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a gloo_nomad/api/gen/extauth.proto\x1a#gloo_nomad/api/gen/extensions.proto\">\n\x18\x41\x63\x63ountCredentialsSecret\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"J\n\tAwsSecret\x12\x12\n\naccess_key\x18\x01 \x01(\t\x12\x12\n\nsecret_key\x18\x02 \x01(\t\x12\x15\n\rsession_token\x18\x03 \x01(\t\"w\n\x0b\x41zureSecret\x12\x38\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32&.gloo.solo.io.AzureSecret.ApiKeysEntry\x1a.\n\x0c\x41piKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x13\x45ncryptionKeySecret\x12\x0b\n\x03key\x18\x01 \x01(\t\"x\n\x0cHeaderSecret\x12\x38\n\x07headers\x18\x01 \x03(\x0b\x32\'.gloo.solo.io.HeaderSecret.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf7\x03\n\x06Secret\x12&\n\x03\x61ws\x18\x01 \x01(\x0b\x32\x17.gloo.solo.io.AwsSecretH\x00\x12*\n\x05\x61zure\x18\x02 \x01(\x0b\x32\x19.gloo.solo.io.AzureSecretH\x00\x12&\n\x03tls\x18\x03 \x01(\x0b\x32\x17.gloo.solo.io.TlsSecretH\x00\x12.\n\nextensions\x18\x04 \x01(\x0b\x32\x18.gloo.solo.io.ExtensionsH\x00\x12\x35\n\x05oauth\x18\x05 \x01(\x0b\x32$.enterprise.gloo.solo.io.OauthSecretH\x00\x12\x32\n\x07\x61pi_key\x18\x06 \x01(\x0b\x32\x1f.enterprise.gloo.solo.io.ApiKeyH\x00\x12,\n\x06header\x18\x08 \x01(\x0b\x32\x1a.gloo.solo.io.HeaderSecretH\x00\x12=\n\x0b\x63redentials\x18\t \x01(\x0b\x32&.gloo.solo.io.AccountCredentialsSecretH\x00\x12\x37\n\nencryption\x18\n \x01(\x0b\x32!.gloo.solo.io.EncryptionKeySecretH\x00\x12(\n\x08metadata\x18\x07 \x01(\x0b\x32\x16.core.solo.io.MetadataB\x06\n\x04kind\"Z\n\tTlsSecret\x12\x12\n\ncert_chain\x18\x01 \x01(\t\x12\x13\n\x0bprivate_key\x18\x02 \x01(\t\x12\x0f\n\x07root_ca\x18\x03 \x01(\t\x12\x13\n\x0bocsp_staple\x18\x04 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgloo_nomad/api/gen/secret.proto\x12\x0cgloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a gloo_nomad/api/gen/extauth.proto\x1a#gloo_nomad/api/gen/extensions.proto\"\xf7\x03\n\x06Secret\x12&\n\x03\x61ws\x18\x01 \x01(\x0b\x32\x17.gloo.solo.io.AwsSecretH\x00\x12*\n\x05\x61zure\x18\x02 \x01(\x0b\x32\x19.gloo.solo.io.AzureSecretH\x00\x12&\n\x03tls\x18\x03 \x01(\x0b\x32\x17.gloo.solo.io.TlsSecretH\x00\x12.\n\nextensions\x18\x04 \x01(\x0b\x32\x18.gloo.solo.io.ExtensionsH\x00\x12\x35\n\x05oauth\x18\x05 \x01(\x0b\x32$.enterprise.gloo.solo.io.OauthSecretH\x00\x12\x32\n\x07\x61pi_key\x18\x06 \x01(\x0b\x32\x1f.enterprise.gloo.solo.io.ApiKeyH\x00\x12,\n\x06header\x18\x08 \x01(\x0b\x32\x1a.gloo.solo.io.HeaderSecretH\x00\x12=\n\x0b\x63redentials\x18\t \x01(\x0b\x32&.gloo.solo.io.AccountCredentialsSecretH\x00\x12\x37\n\nencryption\x18\n \x01(\x0b\x32!.gloo.solo.io.EncryptionKeySecretH\x00\x12(\n\x08metadata\x18\x07 \x01(\x0b\x32\x16.core.solo.io.MetadataB\x06\n\x04kind\"Z\n\tTlsSecret\x12\x12\n\ncert_chain\x18\x01 \x01(\t\x12\x13\n\x0bprivate_key\x18\x02 \x01(\t\x12\x0f\n\x07root_ca\x18\x03 \x01(\t\x12\x13\n\x0bocsp_staple\x18\x04 \x01(\x0c\"J\n\tAwsSecret\x12\x12\n\naccess_key\x18\x01 \x01(\t\x12\x12\n\nsecret_key\x18\x02 \x01(\t\x12\x15\n\rsession_token\x18\x03 \x01(\t\"w\n\x0b\x41zureSecret\x12\x38\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32&.gloo.solo.io.AzureSecret.ApiKeysEntry\x1a.\n\x0c\x41piKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"x\n\x0cHeaderSecret\x12\x38\n\x07headers\x18\x01 \x03(\x0b\x32\'.gloo.solo.io.HeaderSecret.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\x18\x41\x63\x63ountCredentialsSecret\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"\"\n\x13\x45ncryptionKeySecret\x12\x0b\n\x03key\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +38,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AZURESECRET_APIKEYSENTRY']._serialized_options = b'8\001'
   _globals['_HEADERSECRET_HEADERSENTRY']._loaded_options = None
   _globals['_HEADERSECRET_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_ACCOUNTCREDENTIALSSECRET']._serialized_start=151
-  _globals['_ACCOUNTCREDENTIALSSECRET']._serialized_end=213
-  _globals['_AWSSECRET']._serialized_start=215
-  _globals['_AWSSECRET']._serialized_end=289
-  _globals['_AZURESECRET']._serialized_start=291
-  _globals['_AZURESECRET']._serialized_end=410
-  _globals['_AZURESECRET_APIKEYSENTRY']._serialized_start=364
-  _globals['_AZURESECRET_APIKEYSENTRY']._serialized_end=410
-  _globals['_ENCRYPTIONKEYSECRET']._serialized_start=412
-  _globals['_ENCRYPTIONKEYSECRET']._serialized_end=446
-  _globals['_HEADERSECRET']._serialized_start=448
-  _globals['_HEADERSECRET']._serialized_end=568
-  _globals['_HEADERSECRET_HEADERSENTRY']._serialized_start=522
-  _globals['_HEADERSECRET_HEADERSENTRY']._serialized_end=568
-  _globals['_SECRET']._serialized_start=571
-  _globals['_SECRET']._serialized_end=1074
-  _globals['_TLSSECRET']._serialized_start=1076
-  _globals['_TLSSECRET']._serialized_end=1166
+  _globals['_SECRET']._serialized_start=152
+  _globals['_SECRET']._serialized_end=655
+  _globals['_TLSSECRET']._serialized_start=657
+  _globals['_TLSSECRET']._serialized_end=747
+  _globals['_AWSSECRET']._serialized_start=749
+  _globals['_AWSSECRET']._serialized_end=823
+  _globals['_AZURESECRET']._serialized_start=825
+  _globals['_AZURESECRET']._serialized_end=944
+  _globals['_AZURESECRET_APIKEYSENTRY']._serialized_start=898
+  _globals['_AZURESECRET_APIKEYSENTRY']._serialized_end=944
+  _globals['_HEADERSECRET']._serialized_start=946
+  _globals['_HEADERSECRET']._serialized_end=1066
+  _globals['_HEADERSECRET_HEADERSENTRY']._serialized_start=1020
+  _globals['_HEADERSECRET_HEADERSENTRY']._serialized_end=1066
+  _globals['_ACCOUNTCREDENTIALSSECRET']._serialized_start=1068
+  _globals['_ACCOUNTCREDENTIALSSECRET']._serialized_end=1130
+  _globals['_ENCRYPTIONKEYSECRET']._serialized_start=1132
+  _globals['_ENCRYPTIONKEYSECRET']._serialized_end=1166
 # @@protoc_insertion_point(module_scope)

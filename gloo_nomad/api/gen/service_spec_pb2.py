@@ -27,7 +27,7 @@ from gloo_nomad.api.gen import grpc_json_pb2 as gloo__nomad_dot_api_dot_gen_dot_
 from gloo_nomad.api.gen import rest_pb2 as gloo__nomad_dot_api_dot_gen_dot_rest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%gloo_nomad/api/gen/service_spec.proto\x12\x14options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/grpc.proto\x1a\"gloo_nomad/api/gen/grpc_json.proto\x1a\x1dgloo_nomad/api/gen/rest.proto\"8\n\x08Selector\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x1e\n\x16single_host_per_subset\x18\x02 \x01(\x08\"\xe4\x01\n\x0bServiceSpec\x12\x36\n\x04rest\x18\x01 \x01(\x0b\x32&.rest.options.gloo.solo.io.ServiceSpecH\x00\x12:\n\x04grpc\x18\x02 \x01(\x0b\x32&.grpc.options.gloo.solo.io.ServiceSpecB\x02\x18\x01H\x00\x12R\n\x14grpc_json_transcoder\x18\x03 \x01(\x0b\x32\x32.grpc_json.options.gloo.solo.io.GrpcJsonTranscoderH\x00\x42\r\n\x0bplugin_type\"q\n\x06Subset\x12\x38\n\x06values\x18\x01 \x03(\x0b\x32(.options.gloo.solo.io.Subset.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb3\x01\n\nSubsetSpec\x12\x31\n\tselectors\x18\x01 \x03(\x0b\x32\x1e.options.gloo.solo.io.Selector\x12<\n\x0e\x66\x61llbackPolicy\x18\x02 \x01(\x0e\x32$.options.gloo.solo.io.FallbackPolicy\x12\x34\n\x0e\x64\x65\x66\x61ult_subset\x18\x03 \x01(\x0b\x32\x1c.options.gloo.solo.io.Subset*G\n\x0e\x46\x61llbackPolicy\x12\x10\n\x0c\x41NY_ENDPOINT\x10\x00\x12\x12\n\x0e\x44\x45\x46\x41ULT_SUBSET\x10\x01\x12\x0f\n\x0bNO_FALLBACK\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%gloo_nomad/api/gen/service_spec.proto\x12\x14options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/grpc.proto\x1a\"gloo_nomad/api/gen/grpc_json.proto\x1a\x1dgloo_nomad/api/gen/rest.proto\"\xe4\x01\n\x0bServiceSpec\x12\x36\n\x04rest\x18\x01 \x01(\x0b\x32&.rest.options.gloo.solo.io.ServiceSpecH\x00\x12:\n\x04grpc\x18\x02 \x01(\x0b\x32&.grpc.options.gloo.solo.io.ServiceSpecB\x02\x18\x01H\x00\x12R\n\x14grpc_json_transcoder\x18\x03 \x01(\x0b\x32\x32.grpc_json.options.gloo.solo.io.GrpcJsonTranscoderH\x00\x42\r\n\x0bplugin_type\"\xb3\x01\n\nSubsetSpec\x12\x31\n\tselectors\x18\x01 \x03(\x0b\x32\x1e.options.gloo.solo.io.Selector\x12<\n\x0e\x66\x61llbackPolicy\x18\x02 \x01(\x0e\x32$.options.gloo.solo.io.FallbackPolicy\x12\x34\n\x0e\x64\x65\x66\x61ult_subset\x18\x03 \x01(\x0b\x32\x1c.options.gloo.solo.io.Subset\"8\n\x08Selector\x12\x0c\n\x04keys\x18\x01 \x03(\t\x12\x1e\n\x16single_host_per_subset\x18\x02 \x01(\x08\"q\n\x06Subset\x12\x38\n\x06values\x18\x01 \x03(\x0b\x32(.options.gloo.solo.io.Subset.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*G\n\x0e\x46\x61llbackPolicy\x12\x10\n\x0c\x41NY_ENDPOINT\x10\x00\x12\x12\n\x0e\x44\x45\x46\x41ULT_SUBSET\x10\x01\x12\x0f\n\x0bNO_FALLBACK\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,14 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSET_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_FALLBACKPOLICY']._serialized_start=747
   _globals['_FALLBACKPOLICY']._serialized_end=818
-  _globals['_SELECTOR']._serialized_start=161
-  _globals['_SELECTOR']._serialized_end=217
-  _globals['_SERVICESPEC']._serialized_start=220
-  _globals['_SERVICESPEC']._serialized_end=448
-  _globals['_SUBSET']._serialized_start=450
-  _globals['_SUBSET']._serialized_end=563
-  _globals['_SUBSET_VALUESENTRY']._serialized_start=518
-  _globals['_SUBSET_VALUESENTRY']._serialized_end=563
-  _globals['_SUBSETSPEC']._serialized_start=566
-  _globals['_SUBSETSPEC']._serialized_end=745
+  _globals['_SERVICESPEC']._serialized_start=162
+  _globals['_SERVICESPEC']._serialized_end=390
+  _globals['_SUBSETSPEC']._serialized_start=393
+  _globals['_SUBSETSPEC']._serialized_end=572
+  _globals['_SELECTOR']._serialized_start=574
+  _globals['_SELECTOR']._serialized_end=630
+  _globals['_SUBSET']._serialized_start=632
+  _globals['_SUBSET']._serialized_end=745
+  _globals['_SUBSET_VALUESENTRY']._serialized_start=700
+  _globals['_SUBSET_VALUESENTRY']._serialized_end=745
 # @@protoc_insertion_point(module_scope)

@@ -27,29 +27,29 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/ssl.proto\x12\x0cgloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xa6\x01\n\x0f\x43\x61llCredentials\x12R\n\x16\x66ile_credential_source\x18\x01 \x01(\x0b\x32\x32.gloo.solo.io.CallCredentials.FileCredentialSource\x1a?\n\x14\x46ileCredentialSource\x12\x17\n\x0ftoken_file_name\x18\x01 \x01(\t\x12\x0e\n\x06header\x18\x02 \x01(\t\"\xc4\x01\n\tSDSConfig\x12\x12\n\ntarget_uri\x18\x01 \x01(\t\x12\x39\n\x10\x63\x61ll_credentials\x18\x02 \x01(\x0b\x32\x1d.gloo.solo.io.CallCredentialsH\x00\x12\x16\n\x0c\x63luster_name\x18\x05 \x01(\tH\x00\x12 \n\x18\x63\x65rtificates_secret_name\x18\x03 \x01(\t\x12\x1f\n\x17validation_context_name\x18\x04 \x01(\tB\r\n\x0bsds_builder\"S\n\x08SSLFiles\x12\x10\n\x08tls_cert\x18\x01 \x01(\t\x12\x0f\n\x07tls_key\x18\x02 \x01(\t\x12\x0f\n\x07root_ca\x18\x03 \x01(\t\x12\x13\n\x0bocsp_staple\x18\x04 \x01(\t\"\xef\x04\n\tSslConfig\x12/\n\nsecret_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12+\n\tssl_files\x18\x02 \x01(\x0b\x32\x16.gloo.solo.io.SSLFilesH\x00\x12&\n\x03sds\x18\x04 \x01(\x0b\x32\x17.gloo.solo.io.SDSConfigH\x00\x12\x13\n\x0bsni_domains\x18\x03 \x03(\t\x12\x1f\n\x17verify_subject_alt_name\x18\x05 \x03(\t\x12/\n\nparameters\x18\x06 \x01(\x0b\x32\x1b.gloo.solo.io.SslParameters\x12\x16\n\x0e\x61lpn_protocols\x18\x07 \x03(\t\x12/\n\x0bone_way_tls\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x42\n\x1e\x64isable_tls_session_resumption\x18\t \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x43\n transport_socket_connect_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x44\n\x12ocsp_staple_policy\x18\x0b \x01(\x0e\x32(.gloo.solo.io.SslConfig.OcspStaplePolicy\"N\n\x10OcspStaplePolicy\x12\x14\n\x10LENIENT_STAPLING\x10\x00\x12\x13\n\x0fSTRICT_STAPLING\x10\x01\x12\x0f\n\x0bMUST_STAPLE\x10\x02\x42\r\n\x0bssl_secrets\"\xae\x02\n\rSslParameters\x12M\n\x18minimum_protocol_version\x18\x01 \x01(\x0e\x32+.gloo.solo.io.SslParameters.ProtocolVersion\x12M\n\x18maximum_protocol_version\x18\x02 \x01(\x0e\x32+.gloo.solo.io.SslParameters.ProtocolVersion\x12\x15\n\rcipher_suites\x18\x03 \x03(\t\x12\x13\n\x0b\x65\x63\x64h_curves\x18\x04 \x03(\t\"S\n\x0fProtocolVersion\x12\x0c\n\x08TLS_AUTO\x10\x00\x12\x0b\n\x07TLSv1_0\x10\x01\x12\x0b\n\x07TLSv1_1\x10\x02\x12\x0b\n\x07TLSv1_2\x10\x03\x12\x0b\n\x07TLSv1_3\x10\x04\"\x89\x03\n\x11UpstreamSslConfig\x12/\n\nsecret_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12+\n\tssl_files\x18\x02 \x01(\x0b\x32\x16.gloo.solo.io.SSLFilesH\x00\x12&\n\x03sds\x18\x04 \x01(\x0b\x32\x17.gloo.solo.io.SDSConfigH\x00\x12\x0b\n\x03sni\x18\x03 \x01(\t\x12\x1f\n\x17verify_subject_alt_name\x18\x05 \x03(\t\x12/\n\nparameters\x18\x07 \x01(\x0b\x32\x1b.gloo.solo.io.SslParameters\x12\x16\n\x0e\x61lpn_protocols\x18\x08 \x03(\t\x12\x37\n\x13\x61llow_renegotiation\x18\n \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12/\n\x0bone_way_tls\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.BoolValueB\r\n\x0bssl_secretsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/ssl.proto\x12\x0cgloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xef\x04\n\tSslConfig\x12/\n\nsecret_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12+\n\tssl_files\x18\x02 \x01(\x0b\x32\x16.gloo.solo.io.SSLFilesH\x00\x12&\n\x03sds\x18\x04 \x01(\x0b\x32\x17.gloo.solo.io.SDSConfigH\x00\x12\x13\n\x0bsni_domains\x18\x03 \x03(\t\x12\x1f\n\x17verify_subject_alt_name\x18\x05 \x03(\t\x12/\n\nparameters\x18\x06 \x01(\x0b\x32\x1b.gloo.solo.io.SslParameters\x12\x16\n\x0e\x61lpn_protocols\x18\x07 \x03(\t\x12/\n\x0bone_way_tls\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x42\n\x1e\x64isable_tls_session_resumption\x18\t \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x43\n transport_socket_connect_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x44\n\x12ocsp_staple_policy\x18\x0b \x01(\x0e\x32(.gloo.solo.io.SslConfig.OcspStaplePolicy\"N\n\x10OcspStaplePolicy\x12\x14\n\x10LENIENT_STAPLING\x10\x00\x12\x13\n\x0fSTRICT_STAPLING\x10\x01\x12\x0f\n\x0bMUST_STAPLE\x10\x02\x42\r\n\x0bssl_secrets\"\x89\x03\n\x11UpstreamSslConfig\x12/\n\nsecret_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRefH\x00\x12+\n\tssl_files\x18\x02 \x01(\x0b\x32\x16.gloo.solo.io.SSLFilesH\x00\x12&\n\x03sds\x18\x04 \x01(\x0b\x32\x17.gloo.solo.io.SDSConfigH\x00\x12\x0b\n\x03sni\x18\x03 \x01(\t\x12\x1f\n\x17verify_subject_alt_name\x18\x05 \x03(\t\x12/\n\nparameters\x18\x07 \x01(\x0b\x32\x1b.gloo.solo.io.SslParameters\x12\x16\n\x0e\x61lpn_protocols\x18\x08 \x03(\t\x12\x37\n\x13\x61llow_renegotiation\x18\n \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12/\n\x0bone_way_tls\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.BoolValueB\r\n\x0bssl_secrets\"S\n\x08SSLFiles\x12\x10\n\x08tls_cert\x18\x01 \x01(\t\x12\x0f\n\x07tls_key\x18\x02 \x01(\t\x12\x0f\n\x07root_ca\x18\x03 \x01(\t\x12\x13\n\x0bocsp_staple\x18\x04 \x01(\t\"\xc4\x01\n\tSDSConfig\x12\x12\n\ntarget_uri\x18\x01 \x01(\t\x12\x39\n\x10\x63\x61ll_credentials\x18\x02 \x01(\x0b\x32\x1d.gloo.solo.io.CallCredentialsH\x00\x12\x16\n\x0c\x63luster_name\x18\x05 \x01(\tH\x00\x12 \n\x18\x63\x65rtificates_secret_name\x18\x03 \x01(\t\x12\x1f\n\x17validation_context_name\x18\x04 \x01(\tB\r\n\x0bsds_builder\"\xa6\x01\n\x0f\x43\x61llCredentials\x12R\n\x16\x66ile_credential_source\x18\x01 \x01(\x0b\x32\x32.gloo.solo.io.CallCredentials.FileCredentialSource\x1a?\n\x14\x46ileCredentialSource\x12\x17\n\x0ftoken_file_name\x18\x01 \x01(\t\x12\x0e\n\x06header\x18\x02 \x01(\t\"\xae\x02\n\rSslParameters\x12M\n\x18minimum_protocol_version\x18\x01 \x01(\x0e\x32+.gloo.solo.io.SslParameters.ProtocolVersion\x12M\n\x18maximum_protocol_version\x18\x02 \x01(\x0e\x32+.gloo.solo.io.SslParameters.ProtocolVersion\x12\x15\n\rcipher_suites\x18\x03 \x03(\t\x12\x13\n\x0b\x65\x63\x64h_curves\x18\x04 \x03(\t\"S\n\x0fProtocolVersion\x12\x0c\n\x08TLS_AUTO\x10\x00\x12\x0b\n\x07TLSv1_0\x10\x01\x12\x0b\n\x07TLSv1_1\x10\x02\x12\x0b\n\x07TLSv1_2\x10\x03\x12\x0b\n\x07TLSv1_3\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.ssl_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CALLCREDENTIALS']._serialized_start=142
-  _globals['_CALLCREDENTIALS']._serialized_end=308
-  _globals['_CALLCREDENTIALS_FILECREDENTIALSOURCE']._serialized_start=245
-  _globals['_CALLCREDENTIALS_FILECREDENTIALSOURCE']._serialized_end=308
-  _globals['_SDSCONFIG']._serialized_start=311
-  _globals['_SDSCONFIG']._serialized_end=507
-  _globals['_SSLFILES']._serialized_start=509
-  _globals['_SSLFILES']._serialized_end=592
-  _globals['_SSLCONFIG']._serialized_start=595
-  _globals['_SSLCONFIG']._serialized_end=1218
-  _globals['_SSLCONFIG_OCSPSTAPLEPOLICY']._serialized_start=1125
-  _globals['_SSLCONFIG_OCSPSTAPLEPOLICY']._serialized_end=1203
-  _globals['_SSLPARAMETERS']._serialized_start=1221
-  _globals['_SSLPARAMETERS']._serialized_end=1523
-  _globals['_SSLPARAMETERS_PROTOCOLVERSION']._serialized_start=1440
-  _globals['_SSLPARAMETERS_PROTOCOLVERSION']._serialized_end=1523
-  _globals['_UPSTREAMSSLCONFIG']._serialized_start=1526
-  _globals['_UPSTREAMSSLCONFIG']._serialized_end=1919
+  _globals['_SSLCONFIG']._serialized_start=142
+  _globals['_SSLCONFIG']._serialized_end=765
+  _globals['_SSLCONFIG_OCSPSTAPLEPOLICY']._serialized_start=672
+  _globals['_SSLCONFIG_OCSPSTAPLEPOLICY']._serialized_end=750
+  _globals['_UPSTREAMSSLCONFIG']._serialized_start=768
+  _globals['_UPSTREAMSSLCONFIG']._serialized_end=1161
+  _globals['_SSLFILES']._serialized_start=1163
+  _globals['_SSLFILES']._serialized_end=1246
+  _globals['_SDSCONFIG']._serialized_start=1249
+  _globals['_SDSCONFIG']._serialized_end=1445
+  _globals['_CALLCREDENTIALS']._serialized_start=1448
+  _globals['_CALLCREDENTIALS']._serialized_end=1614
+  _globals['_CALLCREDENTIALS_FILECREDENTIALSOURCE']._serialized_start=1551
+  _globals['_CALLCREDENTIALS_FILECREDENTIALSOURCE']._serialized_end=1614
+  _globals['_SSLPARAMETERS']._serialized_start=1617
+  _globals['_SSLPARAMETERS']._serialized_end=1919
+  _globals['_SSLPARAMETERS_PROTOCOLVERSION']._serialized_start=1836
+  _globals['_SSLPARAMETERS_PROTOCOLVERSION']._serialized_end=1919
 # @@protoc_insertion_point(module_scope)

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)gloo_nomad/api/gen/stateful_session.proto\x12%stateful_session.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\"\xbe\x01\n\x17\x43ookieBasedSessionState\x12U\n\x06\x63ookie\x18\x01 \x01(\x0b\x32\x45.stateful_session.options.gloo.solo.io.CookieBasedSessionState.Cookie\x1aL\n\x06\x43ookie\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\".\n\x17HeaderBasedSessionState\x12\x13\n\x0bheader_name\x18\x01 \x01(\t\"\xe1\x01\n\x0fStatefulSession\x12V\n\x0c\x63ookie_based\x18\x01 \x01(\x0b\x32>.stateful_session.options.gloo.solo.io.CookieBasedSessionStateH\x00\x12V\n\x0cheader_based\x18\x02 \x01(\x0b\x32>.stateful_session.options.gloo.solo.io.HeaderBasedSessionStateH\x00\x12\x0e\n\x06strict\x18\x03 \x01(\x08\x42\x0e\n\x0cSessionStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)gloo_nomad/api/gen/stateful_session.proto\x12%stateful_session.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\"\xe1\x01\n\x0fStatefulSession\x12V\n\x0c\x63ookie_based\x18\x01 \x01(\x0b\x32>.stateful_session.options.gloo.solo.io.CookieBasedSessionStateH\x00\x12V\n\x0cheader_based\x18\x02 \x01(\x0b\x32>.stateful_session.options.gloo.solo.io.HeaderBasedSessionStateH\x00\x12\x0e\n\x06strict\x18\x03 \x01(\x08\x42\x0e\n\x0cSessionState\"\xbe\x01\n\x17\x43ookieBasedSessionState\x12U\n\x06\x63ookie\x18\x01 \x01(\x0b\x32\x45.stateful_session.options.gloo.solo.io.CookieBasedSessionState.Cookie\x1aL\n\x06\x43ookie\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\".\n\x17HeaderBasedSessionState\x12\x13\n\x0bheader_name\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.stateful_session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COOKIEBASEDSESSIONSTATE']._serialized_start=117
-  _globals['_COOKIEBASEDSESSIONSTATE']._serialized_end=307
-  _globals['_COOKIEBASEDSESSIONSTATE_COOKIE']._serialized_start=231
-  _globals['_COOKIEBASEDSESSIONSTATE_COOKIE']._serialized_end=307
-  _globals['_HEADERBASEDSESSIONSTATE']._serialized_start=309
-  _globals['_HEADERBASEDSESSIONSTATE']._serialized_end=355
-  _globals['_STATEFULSESSION']._serialized_start=358
-  _globals['_STATEFULSESSION']._serialized_end=583
+  _globals['_STATEFULSESSION']._serialized_start=117
+  _globals['_STATEFULSESSION']._serialized_end=342
+  _globals['_COOKIEBASEDSESSIONSTATE']._serialized_start=345
+  _globals['_COOKIEBASEDSESSIONSTATE']._serialized_end=535
+  _globals['_COOKIEBASEDSESSIONSTATE_COOKIE']._serialized_start=459
+  _globals['_COOKIEBASEDSESSIONSTATE_COOKIE']._serialized_end=535
+  _globals['_HEADERBASEDSESSIONSTATE']._serialized_start=537
+  _globals['_HEADERBASEDSESSIONSTATE']._serialized_end=583
 # @@protoc_insertion_point(module_scope)

@@ -22,12 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gloo_nomad.api.gen import service_spec_pb2 as gloo__nomad_dot_api_dot_gen_dot_service__spec__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
-from gloo_nomad.api.gen import service_spec_pb2 as gloo__nomad_dot_api_dot_gen_dot_service__spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgloo_nomad/api/gen/static.proto\x12\x1bstatic.options.gloo.solo.io\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a%gloo_nomad/api/gen/service_spec.proto\"\x83\x03\n\x04Host\x12\x0c\n\x04\x61\x64\x64r\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12P\n\x13health_check_config\x18\x03 \x01(\x0b\x32\x33.static.options.gloo.solo.io.Host.HealthCheckConfig\x12\x10\n\x08sni_addr\x18\x04 \x01(\t\x12;\n\x15load_balancing_weight\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x41\n\x08metadata\x18\x06 \x03(\x0b\x32/.static.options.gloo.solo.io.Host.MetadataEntry\x1a\x31\n\x11HealthCheckConfig\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x1aH\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"\xdc\x01\n\x0cUpstreamSpec\x12\x30\n\x05hosts\x18\x01 \x03(\x0b\x32!.static.options.gloo.solo.io.Host\x12+\n\x07use_tls\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x37\n\x0cservice_spec\x18\x05 \x01(\x0b\x32!.options.gloo.solo.io.ServiceSpec\x12\x34\n\x10\x61uto_sni_rewrite\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.BoolValueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgloo_nomad/api/gen/static.proto\x12\x1bstatic.options.gloo.solo.io\x1a%gloo_nomad/api/gen/service_spec.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xdc\x01\n\x0cUpstreamSpec\x12\x30\n\x05hosts\x18\x01 \x03(\x0b\x32!.static.options.gloo.solo.io.Host\x12+\n\x07use_tls\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x37\n\x0cservice_spec\x18\x05 \x01(\x0b\x32!.options.gloo.solo.io.ServiceSpec\x12\x34\n\x10\x61uto_sni_rewrite\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\"\x83\x03\n\x04Host\x12\x0c\n\x04\x61\x64\x64r\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12P\n\x13health_check_config\x18\x03 \x01(\x0b\x32\x33.static.options.gloo.solo.io.Host.HealthCheckConfig\x12\x10\n\x08sni_addr\x18\x04 \x01(\t\x12;\n\x15load_balancing_weight\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x41\n\x08metadata\x18\x06 \x03(\x0b\x32/.static.options.gloo.solo.io.Host.MetadataEntry\x1a\x31\n\x11HealthCheckConfig\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x1aH\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,12 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HOST_METADATAENTRY']._loaded_options = None
   _globals['_HOST_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_HOST']._serialized_start=166
-  _globals['_HOST']._serialized_end=553
-  _globals['_HOST_HEALTHCHECKCONFIG']._serialized_start=430
-  _globals['_HOST_HEALTHCHECKCONFIG']._serialized_end=479
-  _globals['_HOST_METADATAENTRY']._serialized_start=481
-  _globals['_HOST_METADATAENTRY']._serialized_end=553
-  _globals['_UPSTREAMSPEC']._serialized_start=556
-  _globals['_UPSTREAMSPEC']._serialized_end=776
+  _globals['_UPSTREAMSPEC']._serialized_start=166
+  _globals['_UPSTREAMSPEC']._serialized_end=386
+  _globals['_HOST']._serialized_start=389
+  _globals['_HOST']._serialized_end=776
+  _globals['_HOST_HEALTHCHECKCONFIG']._serialized_start=653
+  _globals['_HOST_HEALTHCHECKCONFIG']._serialized_end=702
+  _globals['_HOST_METADATAENTRY']._serialized_start=704
+  _globals['_HOST_METADATAENTRY']._serialized_end=776
 # @@protoc_insertion_point(module_scope)

@@ -27,19 +27,19 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/tap.proto\x12\x18tap.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"<\n\x0bGrpcService\x12-\n\ntap_server\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\"h\n\x0bHttpService\x12-\n\ntap_server\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x90\x01\n\x04Sink\x12=\n\x0cgrpc_service\x18\x01 \x01(\x0b\x32%.tap.options.gloo.solo.io.GrpcServiceH\x00\x12=\n\x0chttp_service\x18\x02 \x01(\x0b\x32%.tap.options.gloo.solo.io.HttpServiceH\x00\x42\n\n\x08SinkType\"\xb2\x02\n\x03Tap\x12-\n\x05sinks\x18\x01 \x03(\x0b\x32\x1e.tap.options.gloo.solo.io.Sink\x12;\n\x15max_buffered_rx_bytes\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12;\n\x15max_buffered_tx_bytes\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12@\n\x1crecord_headers_received_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12@\n\x1crecord_downstream_connection\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.BoolValueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/tap.proto\x12\x18tap.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xb2\x02\n\x03Tap\x12-\n\x05sinks\x18\x01 \x03(\x0b\x32\x1e.tap.options.gloo.solo.io.Sink\x12;\n\x15max_buffered_rx_bytes\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12;\n\x15max_buffered_tx_bytes\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12@\n\x1crecord_headers_received_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12@\n\x1crecord_downstream_connection\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\"\x90\x01\n\x04Sink\x12=\n\x0cgrpc_service\x18\x01 \x01(\x0b\x32%.tap.options.gloo.solo.io.GrpcServiceH\x00\x12=\n\x0chttp_service\x18\x02 \x01(\x0b\x32%.tap.options.gloo.solo.io.HttpServiceH\x00\x42\n\n\x08SinkType\"<\n\x0bGrpcService\x12-\n\ntap_server\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\"h\n\x0bHttpService\x12-\n\ntap_server\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.tap_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRPCSERVICE']._serialized_start=153
-  _globals['_GRPCSERVICE']._serialized_end=213
-  _globals['_HTTPSERVICE']._serialized_start=215
-  _globals['_HTTPSERVICE']._serialized_end=319
-  _globals['_SINK']._serialized_start=322
-  _globals['_SINK']._serialized_end=466
-  _globals['_TAP']._serialized_start=469
-  _globals['_TAP']._serialized_end=775
+  _globals['_TAP']._serialized_start=154
+  _globals['_TAP']._serialized_end=460
+  _globals['_SINK']._serialized_start=463
+  _globals['_SINK']._serialized_end=607
+  _globals['_GRPCSERVICE']._serialized_start=609
+  _globals['_GRPCSERVICE']._serialized_end=669
+  _globals['_HTTPSERVICE']._serialized_start=671
+  _globals['_HTTPSERVICE']._serialized_end=775
 # @@protoc_insertion_point(module_scope)

@@ -26,19 +26,19 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/tcp.proto\x12\x18tcp.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\")\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"v\n\x11HeaderValueOption\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32%.tcp.options.gloo.solo.io.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\"\xfd\x02\n\x10TcpProxySettings\x12:\n\x14max_connect_attempts\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12/\n\x0cidle_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12T\n\x10tunneling_config\x18\x0c \x01(\x0b\x32:.tcp.options.gloo.solo.io.TcpProxySettings.TunnelingConfig\x12<\n\x19\x61\x63\x63\x65ss_log_flush_interval\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x1ah\n\x0fTunnelingConfig\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x43\n\x0eheaders_to_add\x18\r \x03(\x0b\x32+.tcp.options.gloo.solo.io.HeaderValueOptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/tcp.proto\x12\x18tcp.options.gloo.solo.io\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xfd\x02\n\x10TcpProxySettings\x12:\n\x14max_connect_attempts\x18\x01 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12/\n\x0cidle_timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12T\n\x10tunneling_config\x18\x0c \x01(\x0b\x32:.tcp.options.gloo.solo.io.TcpProxySettings.TunnelingConfig\x12<\n\x19\x61\x63\x63\x65ss_log_flush_interval\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x1ah\n\x0fTunnelingConfig\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x43\n\x0eheaders_to_add\x18\r \x03(\x0b\x32+.tcp.options.gloo.solo.io.HeaderValueOption\"v\n\x11HeaderValueOption\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32%.tcp.options.gloo.solo.io.HeaderValue\x12*\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\")\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.tcp_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HEADERVALUE']._serialized_start=122
-  _globals['_HEADERVALUE']._serialized_end=163
-  _globals['_HEADERVALUEOPTION']._serialized_start=165
-  _globals['_HEADERVALUEOPTION']._serialized_end=283
-  _globals['_TCPPROXYSETTINGS']._serialized_start=286
-  _globals['_TCPPROXYSETTINGS']._serialized_end=667
-  _globals['_TCPPROXYSETTINGS_TUNNELINGCONFIG']._serialized_start=563
-  _globals['_TCPPROXYSETTINGS_TUNNELINGCONFIG']._serialized_end=667
+  _globals['_TCPPROXYSETTINGS']._serialized_start=123
+  _globals['_TCPPROXYSETTINGS']._serialized_end=504
+  _globals['_TCPPROXYSETTINGS_TUNNELINGCONFIG']._serialized_start=400
+  _globals['_TCPPROXYSETTINGS_TUNNELINGCONFIG']._serialized_end=504
+  _globals['_HEADERVALUEOPTION']._serialized_start=506
+  _globals['_HEADERVALUEOPTION']._serialized_end=624
+  _globals['_HEADERVALUE']._serialized_start=626
+  _globals['_HEADERVALUE']._serialized_end=667
 # @@protoc_insertion_point(module_scope)

@@ -22,72 +22,72 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gloo_nomad.api.gen import matchers_pb2 as gloo__nomad_dot_api_dot_gen_dot_matchers__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
-from gloo_nomad.api.gen import matchers_pb2 as gloo__nomad_dot_api_dot_gen_dot_matchers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gloo_nomad/api/gen/transformation.proto\x12#transformation.options.gloo.solo.io\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a!gloo_nomad/api/gen/matchers.proto\"\xa7\x02\n\nExtraction\x12\x10\n\x06header\x18\x01 \x01(\tH\x00\x12&\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\r\n\x05regex\x18\x02 \x01(\t\x12\x10\n\x08subgroup\x18\x03 \x01(\r\x12\x36\n\x10replacement_text\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x12\x42\n\x04mode\x18\x06 \x01(\x0e\x32\x34.transformation.options.gloo.solo.io.Extraction.Mode\"8\n\x04Mode\x12\x0b\n\x07\x45XTRACT\x10\x00\x12\x12\n\x0eSINGLE_REPLACE\x10\x01\x12\x0f\n\x0bREPLACE_ALL\x10\x02\x42\x08\n\x06source\"3\n\x13HeaderBodyTransform\x12\x1c\n\x14\x61\x64\x64_request_metadata\x18\x01 \x01(\x08\"\x1c\n\x0cInjaTemplate\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x17\n\x15MergeExtractorsToBody\"\xcd\x02\n\rMergeJsonKeys\x12S\n\tjson_keys\x18\x02 \x03(\x0b\x32@.transformation.options.gloo.solo.io.MergeJsonKeys.JsonKeysEntry\x1an\n\x13OverridableTemplate\x12?\n\x04tmpl\x18\x01 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplate\x12\x16\n\x0eoverride_empty\x18\x02 \x01(\x08\x1aw\n\rJsonKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12U\n\x05value\x18\x02 \x01(\x0b\x32\x46.transformation.options.gloo.solo.io.MergeJsonKeys.OverridableTemplate:\x02\x38\x01\"\xb7\x01\n\nParameters\x12M\n\x07headers\x18\x01 \x03(\x0b\x32<.transformation.options.gloo.solo.io.Parameters.HeadersEntry\x12*\n\x04path\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\r\n\x0bPassthrough\"\x8a\x02\n\x0cRequestMatch\x12\x34\n\x07matcher\x18\x01 \x01(\x0b\x32#.matchers.core.gloo.solo.io.Matcher\x12\x19\n\x11\x63lear_route_cache\x18\x02 \x01(\x08\x12S\n\x16request_transformation\x18\x03 \x01(\x0b\x32\x33.transformation.options.gloo.solo.io.Transformation\x12T\n\x17response_transformation\x18\x04 \x01(\x0b\x32\x33.transformation.options.gloo.solo.io.Transformation\"\xc0\x01\n\x1eRequestResponseTransformations\x12M\n\x12request_transforms\x18\x01 \x03(\x0b\x32\x31.transformation.options.gloo.solo.io.RequestMatch\x12O\n\x13response_transforms\x18\x02 \x03(\x0b\x32\x32.transformation.options.gloo.solo.io.ResponseMatch\"\xc1\x01\n\rResponseMatch\x12;\n\x08matchers\x18\x01 \x03(\x0b\x32).matchers.core.gloo.solo.io.HeaderMatcher\x12\x1d\n\x15response_code_details\x18\x02 \x01(\t\x12T\n\x17response_transformation\x18\x03 \x01(\x0b\x32\x33.transformation.options.gloo.solo.io.Transformation\"\x85\x02\n\x0eTransformation\x12^\n\x17transformation_template\x18\x01 \x01(\x0b\x32;.transformation.options.gloo.solo.io.TransformationTemplateH\x00\x12Y\n\x15header_body_transform\x18\x02 \x01(\x0b\x32\x38.transformation.options.gloo.solo.io.HeaderBodyTransformH\x00\x12!\n\x19log_request_response_info\x18\x04 \x01(\x08\x42\x15\n\x13transformation_type\"\xb1\x03\n\x14TransformationStages\x12R\n\x05\x65\x61rly\x18\x01 \x01(\x0b\x32\x43.transformation.options.gloo.solo.io.RequestResponseTransformations\x12T\n\x07regular\x18\x02 \x01(\x0b\x32\x43.transformation.options.gloo.solo.io.RequestResponseTransformations\x12\x1e\n\x16inherit_transformation\x18\x03 \x01(\x08\x12=\n\x19log_request_response_info\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x35\n\x11\x65scape_characters\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12Y\n\x0cpost_routing\x18\x06 \x01(\x0b\x32\x43.transformation.options.gloo.solo.io.RequestResponseTransformations\"\xaa\r\n\x16TransformationTemplate\x12\x1a\n\x12\x61\x64vanced_templates\x18\x01 \x01(\x08\x12_\n\nextractors\x18\x02 \x03(\x0b\x32K.transformation.options.gloo.solo.io.TransformationTemplate.ExtractorsEntry\x12Y\n\x07headers\x18\x03 \x03(\x0b\x32H.transformation.options.gloo.solo.io.TransformationTemplate.HeadersEntry\x12\x41\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplateH\x00\x12G\n\x0bpassthrough\x18\x05 \x01(\x0b\x32\x30.transformation.options.gloo.solo.io.PassthroughH\x00\x12^\n\x18merge_extractors_to_body\x18\x06 \x01(\x0b\x32:.transformation.options.gloo.solo.io.MergeExtractorsToBodyH\x00\x12M\n\x0fmerge_json_keys\x18\r \x01(\x0b\x32\x32.transformation.options.gloo.solo.io.MergeJsonKeysH\x00\x12i\n\x13parse_body_behavior\x18\x07 \x01(\x0e\x32L.transformation.options.gloo.solo.io.TransformationTemplate.RequestBodyParse\x12\x1d\n\x15ignore_error_on_parse\x18\x08 \x01(\x08\x12q\n\x17\x64ynamic_metadata_values\x18\t \x03(\x0b\x32P.transformation.options.gloo.solo.io.TransformationTemplate.DynamicMetadataValue\x12\x65\n\x11headers_to_append\x18\n \x03(\x0b\x32J.transformation.options.gloo.solo.io.TransformationTemplate.HeaderToAppend\x12\x19\n\x11headers_to_remove\x18\x0b \x03(\t\x12\x35\n\x11\x65scape_characters\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x65\n\x10span_transformer\x18\x0f \x01(\x0b\x32K.transformation.options.gloo.solo.io.TransformationTemplate.SpanTransformer\x1a\x98\x01\n\x14\x44ynamicMetadataValue\x12\x1a\n\x12metadata_namespace\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12@\n\x05value\x18\x03 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplate\x12\x15\n\rjson_to_proto\x18\x04 \x01(\x08\x1a_\n\x0eHeaderToAppend\x12\x0b\n\x03key\x18\x01 \x01(\t\x12@\n\x05value\x18\x02 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplate\x1aR\n\x0fSpanTransformer\x12?\n\x04name\x18\x01 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplate\x1a\x62\n\x0f\x45xtractorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12>\n\x05value\x18\x02 \x01(\x0b\x32/.transformation.options.gloo.solo.io.Extraction:\x02\x38\x01\x1a\x61\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12@\n\x05value\x18\x02 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplate:\x02\x38\x01\"2\n\x10RequestBodyParse\x12\x0f\n\x0bParseAsJson\x10\x00\x12\r\n\tDontParse\x10\x01\x42\x15\n\x13\x62ody_transformation\"\xd7\x01\n\x0fTransformations\x12S\n\x16request_transformation\x18\x01 \x01(\x0b\x32\x33.transformation.options.gloo.solo.io.Transformation\x12T\n\x17response_transformation\x18\x02 \x01(\x0b\x32\x33.transformation.options.gloo.solo.io.Transformation\x12\x19\n\x11\x63lear_route_cache\x18\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gloo_nomad/api/gen/transformation.proto\x12#transformation.options.gloo.solo.io\x1a!gloo_nomad/api/gen/matchers.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xb1\x03\n\x14TransformationStages\x12R\n\x05\x65\x61rly\x18\x01 \x01(\x0b\x32\x43.transformation.options.gloo.solo.io.RequestResponseTransformations\x12T\n\x07regular\x18\x02 \x01(\x0b\x32\x43.transformation.options.gloo.solo.io.RequestResponseTransformations\x12\x1e\n\x16inherit_transformation\x18\x03 \x01(\x08\x12=\n\x19log_request_response_info\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x35\n\x11\x65scape_characters\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12Y\n\x0cpost_routing\x18\x06 \x01(\x0b\x32\x43.transformation.options.gloo.solo.io.RequestResponseTransformations\"\xc0\x01\n\x1eRequestResponseTransformations\x12M\n\x12request_transforms\x18\x01 \x03(\x0b\x32\x31.transformation.options.gloo.solo.io.RequestMatch\x12O\n\x13response_transforms\x18\x02 \x03(\x0b\x32\x32.transformation.options.gloo.solo.io.ResponseMatch\"\x8a\x02\n\x0cRequestMatch\x12\x34\n\x07matcher\x18\x01 \x01(\x0b\x32#.matchers.core.gloo.solo.io.Matcher\x12\x19\n\x11\x63lear_route_cache\x18\x02 \x01(\x08\x12S\n\x16request_transformation\x18\x03 \x01(\x0b\x32\x33.transformation.options.gloo.solo.io.Transformation\x12T\n\x17response_transformation\x18\x04 \x01(\x0b\x32\x33.transformation.options.gloo.solo.io.Transformation\"\xc1\x01\n\rResponseMatch\x12;\n\x08matchers\x18\x01 \x03(\x0b\x32).matchers.core.gloo.solo.io.HeaderMatcher\x12\x1d\n\x15response_code_details\x18\x02 \x01(\t\x12T\n\x17response_transformation\x18\x03 \x01(\x0b\x32\x33.transformation.options.gloo.solo.io.Transformation\"\xd7\x01\n\x0fTransformations\x12S\n\x16request_transformation\x18\x01 \x01(\x0b\x32\x33.transformation.options.gloo.solo.io.Transformation\x12T\n\x17response_transformation\x18\x02 \x01(\x0b\x32\x33.transformation.options.gloo.solo.io.Transformation\x12\x19\n\x11\x63lear_route_cache\x18\x03 \x01(\x08\"\x85\x02\n\x0eTransformation\x12^\n\x17transformation_template\x18\x01 \x01(\x0b\x32;.transformation.options.gloo.solo.io.TransformationTemplateH\x00\x12Y\n\x15header_body_transform\x18\x02 \x01(\x0b\x32\x38.transformation.options.gloo.solo.io.HeaderBodyTransformH\x00\x12!\n\x19log_request_response_info\x18\x04 \x01(\x08\x42\x15\n\x13transformation_type\"\xaa\r\n\x16TransformationTemplate\x12\x1a\n\x12\x61\x64vanced_templates\x18\x01 \x01(\x08\x12_\n\nextractors\x18\x02 \x03(\x0b\x32K.transformation.options.gloo.solo.io.TransformationTemplate.ExtractorsEntry\x12Y\n\x07headers\x18\x03 \x03(\x0b\x32H.transformation.options.gloo.solo.io.TransformationTemplate.HeadersEntry\x12\x41\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplateH\x00\x12G\n\x0bpassthrough\x18\x05 \x01(\x0b\x32\x30.transformation.options.gloo.solo.io.PassthroughH\x00\x12^\n\x18merge_extractors_to_body\x18\x06 \x01(\x0b\x32:.transformation.options.gloo.solo.io.MergeExtractorsToBodyH\x00\x12M\n\x0fmerge_json_keys\x18\r \x01(\x0b\x32\x32.transformation.options.gloo.solo.io.MergeJsonKeysH\x00\x12i\n\x13parse_body_behavior\x18\x07 \x01(\x0e\x32L.transformation.options.gloo.solo.io.TransformationTemplate.RequestBodyParse\x12\x1d\n\x15ignore_error_on_parse\x18\x08 \x01(\x08\x12q\n\x17\x64ynamic_metadata_values\x18\t \x03(\x0b\x32P.transformation.options.gloo.solo.io.TransformationTemplate.DynamicMetadataValue\x12\x65\n\x11headers_to_append\x18\n \x03(\x0b\x32J.transformation.options.gloo.solo.io.TransformationTemplate.HeaderToAppend\x12\x19\n\x11headers_to_remove\x18\x0b \x03(\t\x12\x35\n\x11\x65scape_characters\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.BoolValue\x12\x65\n\x10span_transformer\x18\x0f \x01(\x0b\x32K.transformation.options.gloo.solo.io.TransformationTemplate.SpanTransformer\x1a_\n\x0eHeaderToAppend\x12\x0b\n\x03key\x18\x01 \x01(\t\x12@\n\x05value\x18\x02 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplate\x1a\x98\x01\n\x14\x44ynamicMetadataValue\x12\x1a\n\x12metadata_namespace\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12@\n\x05value\x18\x03 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplate\x12\x15\n\rjson_to_proto\x18\x04 \x01(\x08\x1aR\n\x0fSpanTransformer\x12?\n\x04name\x18\x01 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplate\x1a\x62\n\x0f\x45xtractorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12>\n\x05value\x18\x02 \x01(\x0b\x32/.transformation.options.gloo.solo.io.Extraction:\x02\x38\x01\x1a\x61\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12@\n\x05value\x18\x02 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplate:\x02\x38\x01\"2\n\x10RequestBodyParse\x12\x0f\n\x0bParseAsJson\x10\x00\x12\r\n\tDontParse\x10\x01\x42\x15\n\x13\x62ody_transformation\"\xa7\x02\n\nExtraction\x12\x10\n\x06header\x18\x01 \x01(\tH\x00\x12&\n\x04\x62ody\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\r\n\x05regex\x18\x02 \x01(\t\x12\x10\n\x08subgroup\x18\x03 \x01(\r\x12\x36\n\x10replacement_text\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x12\x42\n\x04mode\x18\x06 \x01(\x0e\x32\x34.transformation.options.gloo.solo.io.Extraction.Mode\"8\n\x04Mode\x12\x0b\n\x07\x45XTRACT\x10\x00\x12\x12\n\x0eSINGLE_REPLACE\x10\x01\x12\x0f\n\x0bREPLACE_ALL\x10\x02\x42\x08\n\x06source\"\x1c\n\x0cInjaTemplate\x12\x0c\n\x04text\x18\x01 \x01(\t\"3\n\x13HeaderBodyTransform\x12\x1c\n\x14\x61\x64\x64_request_metadata\x18\x01 \x01(\x08\"\r\n\x0bPassthrough\"\x17\n\x15MergeExtractorsToBody\"\xcd\x02\n\rMergeJsonKeys\x12S\n\tjson_keys\x18\x02 \x03(\x0b\x32@.transformation.options.gloo.solo.io.MergeJsonKeys.JsonKeysEntry\x1an\n\x13OverridableTemplate\x12?\n\x04tmpl\x18\x01 \x01(\x0b\x32\x31.transformation.options.gloo.solo.io.InjaTemplate\x12\x16\n\x0eoverride_empty\x18\x02 \x01(\x08\x1aw\n\rJsonKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12U\n\x05value\x18\x02 \x01(\x0b\x32\x46.transformation.options.gloo.solo.io.MergeJsonKeys.OverridableTemplate:\x02\x38\x01\"\xb7\x01\n\nParameters\x12M\n\x07headers\x18\x01 \x03(\x0b\x32<.transformation.options.gloo.solo.io.Parameters.HeadersEntry\x12*\n\x04path\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.StringValue\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.transformation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._loaded_options = None
-  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_options = b'8\001'
-  _globals['_PARAMETERS_HEADERSENTRY']._loaded_options = None
-  _globals['_PARAMETERS_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._loaded_options = None
   _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._serialized_options = b'8\001'
   _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._loaded_options = None
   _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_EXTRACTION']._serialized_start=177
-  _globals['_EXTRACTION']._serialized_end=472
-  _globals['_EXTRACTION_MODE']._serialized_start=406
-  _globals['_EXTRACTION_MODE']._serialized_end=462
-  _globals['_HEADERBODYTRANSFORM']._serialized_start=474
-  _globals['_HEADERBODYTRANSFORM']._serialized_end=525
-  _globals['_INJATEMPLATE']._serialized_start=527
-  _globals['_INJATEMPLATE']._serialized_end=555
-  _globals['_MERGEEXTRACTORSTOBODY']._serialized_start=557
-  _globals['_MERGEEXTRACTORSTOBODY']._serialized_end=580
-  _globals['_MERGEJSONKEYS']._serialized_start=583
-  _globals['_MERGEJSONKEYS']._serialized_end=916
-  _globals['_MERGEJSONKEYS_OVERRIDABLETEMPLATE']._serialized_start=685
-  _globals['_MERGEJSONKEYS_OVERRIDABLETEMPLATE']._serialized_end=795
-  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_start=797
-  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_end=916
-  _globals['_PARAMETERS']._serialized_start=919
-  _globals['_PARAMETERS']._serialized_end=1102
-  _globals['_PARAMETERS_HEADERSENTRY']._serialized_start=1056
-  _globals['_PARAMETERS_HEADERSENTRY']._serialized_end=1102
-  _globals['_PASSTHROUGH']._serialized_start=1104
-  _globals['_PASSTHROUGH']._serialized_end=1117
-  _globals['_REQUESTMATCH']._serialized_start=1120
-  _globals['_REQUESTMATCH']._serialized_end=1386
-  _globals['_REQUESTRESPONSETRANSFORMATIONS']._serialized_start=1389
-  _globals['_REQUESTRESPONSETRANSFORMATIONS']._serialized_end=1581
-  _globals['_RESPONSEMATCH']._serialized_start=1584
-  _globals['_RESPONSEMATCH']._serialized_end=1777
-  _globals['_TRANSFORMATION']._serialized_start=1780
-  _globals['_TRANSFORMATION']._serialized_end=2041
-  _globals['_TRANSFORMATIONSTAGES']._serialized_start=2044
-  _globals['_TRANSFORMATIONSTAGES']._serialized_end=2477
-  _globals['_TRANSFORMATIONTEMPLATE']._serialized_start=2480
-  _globals['_TRANSFORMATIONTEMPLATE']._serialized_end=4186
-  _globals['_TRANSFORMATIONTEMPLATE_DYNAMICMETADATAVALUE']._serialized_start=3579
-  _globals['_TRANSFORMATIONTEMPLATE_DYNAMICMETADATAVALUE']._serialized_end=3731
-  _globals['_TRANSFORMATIONTEMPLATE_HEADERTOAPPEND']._serialized_start=3733
-  _globals['_TRANSFORMATIONTEMPLATE_HEADERTOAPPEND']._serialized_end=3828
-  _globals['_TRANSFORMATIONTEMPLATE_SPANTRANSFORMER']._serialized_start=3830
-  _globals['_TRANSFORMATIONTEMPLATE_SPANTRANSFORMER']._serialized_end=3912
-  _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._serialized_start=3914
-  _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._serialized_end=4012
-  _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._serialized_start=4014
-  _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._serialized_end=4111
-  _globals['_TRANSFORMATIONTEMPLATE_REQUESTBODYPARSE']._serialized_start=4113
-  _globals['_TRANSFORMATIONTEMPLATE_REQUESTBODYPARSE']._serialized_end=4163
-  _globals['_TRANSFORMATIONS']._serialized_start=4189
-  _globals['_TRANSFORMATIONS']._serialized_end=4404
+  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._loaded_options = None
+  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_options = b'8\001'
+  _globals['_PARAMETERS_HEADERSENTRY']._loaded_options = None
+  _globals['_PARAMETERS_HEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_TRANSFORMATIONSTAGES']._serialized_start=177
+  _globals['_TRANSFORMATIONSTAGES']._serialized_end=610
+  _globals['_REQUESTRESPONSETRANSFORMATIONS']._serialized_start=613
+  _globals['_REQUESTRESPONSETRANSFORMATIONS']._serialized_end=805
+  _globals['_REQUESTMATCH']._serialized_start=808
+  _globals['_REQUESTMATCH']._serialized_end=1074
+  _globals['_RESPONSEMATCH']._serialized_start=1077
+  _globals['_RESPONSEMATCH']._serialized_end=1270
+  _globals['_TRANSFORMATIONS']._serialized_start=1273
+  _globals['_TRANSFORMATIONS']._serialized_end=1488
+  _globals['_TRANSFORMATION']._serialized_start=1491
+  _globals['_TRANSFORMATION']._serialized_end=1752
+  _globals['_TRANSFORMATIONTEMPLATE']._serialized_start=1755
+  _globals['_TRANSFORMATIONTEMPLATE']._serialized_end=3461
+  _globals['_TRANSFORMATIONTEMPLATE_HEADERTOAPPEND']._serialized_start=2853
+  _globals['_TRANSFORMATIONTEMPLATE_HEADERTOAPPEND']._serialized_end=2948
+  _globals['_TRANSFORMATIONTEMPLATE_DYNAMICMETADATAVALUE']._serialized_start=2951
+  _globals['_TRANSFORMATIONTEMPLATE_DYNAMICMETADATAVALUE']._serialized_end=3103
+  _globals['_TRANSFORMATIONTEMPLATE_SPANTRANSFORMER']._serialized_start=3105
+  _globals['_TRANSFORMATIONTEMPLATE_SPANTRANSFORMER']._serialized_end=3187
+  _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._serialized_start=3189
+  _globals['_TRANSFORMATIONTEMPLATE_EXTRACTORSENTRY']._serialized_end=3287
+  _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._serialized_start=3289
+  _globals['_TRANSFORMATIONTEMPLATE_HEADERSENTRY']._serialized_end=3386
+  _globals['_TRANSFORMATIONTEMPLATE_REQUESTBODYPARSE']._serialized_start=3388
+  _globals['_TRANSFORMATIONTEMPLATE_REQUESTBODYPARSE']._serialized_end=3438
+  _globals['_EXTRACTION']._serialized_start=3464
+  _globals['_EXTRACTION']._serialized_end=3759
+  _globals['_EXTRACTION_MODE']._serialized_start=3693
+  _globals['_EXTRACTION_MODE']._serialized_end=3749
+  _globals['_INJATEMPLATE']._serialized_start=3761
+  _globals['_INJATEMPLATE']._serialized_end=3789
+  _globals['_HEADERBODYTRANSFORM']._serialized_start=3791
+  _globals['_HEADERBODYTRANSFORM']._serialized_end=3842
+  _globals['_PASSTHROUGH']._serialized_start=3844
+  _globals['_PASSTHROUGH']._serialized_end=3857
+  _globals['_MERGEEXTRACTORSTOBODY']._serialized_start=3859
+  _globals['_MERGEEXTRACTORSTOBODY']._serialized_end=3882
+  _globals['_MERGEJSONKEYS']._serialized_start=3885
+  _globals['_MERGEJSONKEYS']._serialized_end=4218
+  _globals['_MERGEJSONKEYS_OVERRIDABLETEMPLATE']._serialized_start=3987
+  _globals['_MERGEJSONKEYS_OVERRIDABLETEMPLATE']._serialized_end=4097
+  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_start=4099
+  _globals['_MERGEJSONKEYS_JSONKEYSENTRY']._serialized_end=4218
+  _globals['_PARAMETERS']._serialized_start=4221
+  _globals['_PARAMETERS']._serialized_end=4404
+  _globals['_PARAMETERS_HEADERSENTRY']._serialized_start=4358
+  _globals['_PARAMETERS_HEADERSENTRY']._serialized_end=4404
 # @@protoc_insertion_point(module_scope)

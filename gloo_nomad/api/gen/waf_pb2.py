@@ -26,17 +26,17 @@ from gloo_nomad.api.gen import core_pb2 as gloo__nomad_dot_api_dot_gen_dot_core_
 from gloo_nomad.api.gen import envoy_modsecurity_pb2 as gloo__nomad_dot_api_dot_gen_dot_envoy__modsecurity__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/waf.proto\x12\x18waf.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a*gloo_nomad/api/gen/envoy_modsecurity.proto\"e\n\x0b\x43oreRuleSet\x12 \n\x16\x63ustom_settings_string\x18\x02 \x01(\tH\x00\x12\x1e\n\x14\x63ustom_settings_file\x18\x03 \x01(\tH\x00\x42\x14\n\x12\x43ustomSettingsType\"`\n\x14RuleSetFromConfigMap\x12\x31\n\x0e\x63onfig_map_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x15\n\rdata_map_keys\x18\x02 \x03(\t\"\x9d\x03\n\x08Settings\x12\x10\n\x08\x64isabled\x18\x01 \x01(\x08\x12#\n\x1b\x63ustom_intervention_message\x18\x02 \x01(\t\x12<\n\rcore_rule_set\x18\x03 \x01(\x0b\x32%.waf.options.gloo.solo.io.CoreRuleSet\x12\x43\n\trule_sets\x18\x04 \x03(\x0b\x32\x30.envoy.config.filter.http.modsecurity.v2.RuleSet\x12L\n\raudit_logging\x18\x05 \x01(\x0b\x32\x35.envoy.config.filter.http.modsecurity.v2.AuditLogging\x12\x1c\n\x14request_headers_only\x18\x06 \x01(\x08\x12\x1d\n\x15response_headers_only\x18\x07 \x01(\x08\x12L\n\x14\x63onfig_map_rule_sets\x18\x08 \x03(\x0b\x32..waf.options.gloo.solo.io.RuleSetFromConfigMapb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgloo_nomad/api/gen/waf.proto\x12\x18waf.options.gloo.solo.io\x1a\x1dgloo_nomad/api/gen/core.proto\x1a*gloo_nomad/api/gen/envoy_modsecurity.proto\"\x9d\x03\n\x08Settings\x12\x10\n\x08\x64isabled\x18\x01 \x01(\x08\x12#\n\x1b\x63ustom_intervention_message\x18\x02 \x01(\t\x12<\n\rcore_rule_set\x18\x03 \x01(\x0b\x32%.waf.options.gloo.solo.io.CoreRuleSet\x12\x43\n\trule_sets\x18\x04 \x03(\x0b\x32\x30.envoy.config.filter.http.modsecurity.v2.RuleSet\x12L\n\raudit_logging\x18\x05 \x01(\x0b\x32\x35.envoy.config.filter.http.modsecurity.v2.AuditLogging\x12\x1c\n\x14request_headers_only\x18\x06 \x01(\x08\x12\x1d\n\x15response_headers_only\x18\x07 \x01(\x08\x12L\n\x14\x63onfig_map_rule_sets\x18\x08 \x03(\x0b\x32..waf.options.gloo.solo.io.RuleSetFromConfigMap\"e\n\x0b\x43oreRuleSet\x12 \n\x16\x63ustom_settings_string\x18\x02 \x01(\tH\x00\x12\x1e\n\x14\x63ustom_settings_file\x18\x03 \x01(\tH\x00\x42\x14\n\x12\x43ustomSettingsType\"`\n\x14RuleSetFromConfigMap\x12\x31\n\x0e\x63onfig_map_ref\x18\x01 \x01(\x0b\x32\x19.core.solo.io.ResourceRef\x12\x15\n\rdata_map_keys\x18\x02 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.waf_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CORERULESET']._serialized_start=133
-  _globals['_CORERULESET']._serialized_end=234
-  _globals['_RULESETFROMCONFIGMAP']._serialized_start=236
-  _globals['_RULESETFROMCONFIGMAP']._serialized_end=332
-  _globals['_SETTINGS']._serialized_start=335
-  _globals['_SETTINGS']._serialized_end=748
+  _globals['_SETTINGS']._serialized_start=134
+  _globals['_SETTINGS']._serialized_end=547
+  _globals['_CORERULESET']._serialized_start=549
+  _globals['_CORERULESET']._serialized_end=650
+  _globals['_RULESETFROMCONFIGMAP']._serialized_start=652
+  _globals['_RULESETFROMCONFIGMAP']._serialized_end=748
 # @@protoc_insertion_point(module_scope)

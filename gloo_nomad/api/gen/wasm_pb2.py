@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgloo_nomad/api/gen/wasm.proto\x12\x19wasm.options.gloo.solo.io\x1a\x19google/protobuf/any.proto\"\xdf\x02\n\x0b\x46ilterStage\x12;\n\x05stage\x18\x01 \x01(\x0e\x32,.wasm.options.gloo.solo.io.FilterStage.Stage\x12\x43\n\tpredicate\x18\x02 \x01(\x0e\x32\x30.wasm.options.gloo.solo.io.FilterStage.Predicate\".\n\tPredicate\x12\n\n\x06\x44uring\x10\x00\x12\n\n\x06\x42\x65\x66ore\x10\x01\x12\t\n\x05\x41\x66ter\x10\x02\"\x9d\x01\n\x05Stage\x12\x0e\n\nFaultStage\x10\x00\x12\r\n\tCorsStage\x10\x01\x12\x0c\n\x08WafStage\x10\x02\x12\x0e\n\nAuthNStage\x10\x03\x12\x0e\n\nAuthZStage\x10\x04\x12\x12\n\x0eRateLimitStage\x10\x05\x12\x11\n\rAcceptedStage\x10\x06\x12\x10\n\x0cOutAuthStage\x10\x07\x12\x0e\n\nRouteStage\x10\x08\"F\n\x0cPluginSource\x12\x36\n\x07\x66ilters\x18\x01 \x03(\x0b\x32%.wasm.options.gloo.solo.io.WasmFilter\"\xaa\x02\n\nWasmFilter\x12\x0f\n\x05image\x18\x02 \x01(\tH\x00\x12\x13\n\tfile_path\x18\x08 \x01(\tH\x00\x12$\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\x12<\n\x0c\x66ilter_stage\x18\x04 \x01(\x0b\x32&.wasm.options.gloo.solo.io.FilterStage\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x0f\n\x07root_id\x18\x06 \x01(\t\x12=\n\x07vm_type\x18\x07 \x01(\x0e\x32,.wasm.options.gloo.solo.io.WasmFilter.VmType\x12\x11\n\tfail_open\x18\t \x01(\x08\"\x1a\n\x06VmType\x12\x06\n\x02V8\x10\x00\x12\x08\n\x04WAVM\x10\x01\x42\x05\n\x03srcb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgloo_nomad/api/gen/wasm.proto\x12\x19wasm.options.gloo.solo.io\x1a\x19google/protobuf/any.proto\"F\n\x0cPluginSource\x12\x36\n\x07\x66ilters\x18\x01 \x03(\x0b\x32%.wasm.options.gloo.solo.io.WasmFilter\"\xaa\x02\n\nWasmFilter\x12\x0f\n\x05image\x18\x02 \x01(\tH\x00\x12\x13\n\tfile_path\x18\x08 \x01(\tH\x00\x12$\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\x12<\n\x0c\x66ilter_stage\x18\x04 \x01(\x0b\x32&.wasm.options.gloo.solo.io.FilterStage\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x0f\n\x07root_id\x18\x06 \x01(\t\x12=\n\x07vm_type\x18\x07 \x01(\x0e\x32,.wasm.options.gloo.solo.io.WasmFilter.VmType\x12\x11\n\tfail_open\x18\t \x01(\x08\"\x1a\n\x06VmType\x12\x06\n\x02V8\x10\x00\x12\x08\n\x04WAVM\x10\x01\x42\x05\n\x03src\"\xdf\x02\n\x0b\x46ilterStage\x12;\n\x05stage\x18\x01 \x01(\x0e\x32,.wasm.options.gloo.solo.io.FilterStage.Stage\x12\x43\n\tpredicate\x18\x02 \x01(\x0e\x32\x30.wasm.options.gloo.solo.io.FilterStage.Predicate\".\n\tPredicate\x12\n\n\x06\x44uring\x10\x00\x12\n\n\x06\x42\x65\x66ore\x10\x01\x12\t\n\x05\x41\x66ter\x10\x02\"\x9d\x01\n\x05Stage\x12\x0e\n\nFaultStage\x10\x00\x12\r\n\tCorsStage\x10\x01\x12\x0c\n\x08WafStage\x10\x02\x12\x0e\n\nAuthNStage\x10\x03\x12\x0e\n\nAuthZStage\x10\x04\x12\x12\n\x0eRateLimitStage\x10\x05\x12\x11\n\rAcceptedStage\x10\x06\x12\x10\n\x0cOutAuthStage\x10\x07\x12\x0e\n\nRouteStage\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gloo_nomad.api.gen.wasm_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FILTERSTAGE']._serialized_start=88
-  _globals['_FILTERSTAGE']._serialized_end=439
-  _globals['_FILTERSTAGE_PREDICATE']._serialized_start=233
-  _globals['_FILTERSTAGE_PREDICATE']._serialized_end=279
-  _globals['_FILTERSTAGE_STAGE']._serialized_start=282
-  _globals['_FILTERSTAGE_STAGE']._serialized_end=439
-  _globals['_PLUGINSOURCE']._serialized_start=441
-  _globals['_PLUGINSOURCE']._serialized_end=511
-  _globals['_WASMFILTER']._serialized_start=514
-  _globals['_WASMFILTER']._serialized_end=812
-  _globals['_WASMFILTER_VMTYPE']._serialized_start=779
-  _globals['_WASMFILTER_VMTYPE']._serialized_end=805
+  _globals['_PLUGINSOURCE']._serialized_start=87
+  _globals['_PLUGINSOURCE']._serialized_end=157
+  _globals['_WASMFILTER']._serialized_start=160
+  _globals['_WASMFILTER']._serialized_end=458
+  _globals['_WASMFILTER_VMTYPE']._serialized_start=425
+  _globals['_WASMFILTER_VMTYPE']._serialized_end=451
+  _globals['_FILTERSTAGE']._serialized_start=461
+  _globals['_FILTERSTAGE']._serialized_end=812
+  _globals['_FILTERSTAGE_PREDICATE']._serialized_start=606
+  _globals['_FILTERSTAGE_PREDICATE']._serialized_end=652
+  _globals['_FILTERSTAGE_STAGE']._serialized_start=655
+  _globals['_FILTERSTAGE_STAGE']._serialized_end=812
 # @@protoc_insertion_point(module_scope)
