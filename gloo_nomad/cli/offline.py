@@ -1,6 +1,6 @@
 """Validation and translation without any server: files in, problems and Envoy resources out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def translate_documents(documents: tuple[Document, ...]) -> Offline:
     """What documents mean, without knowing of anything else."""
     settings = settings_among(documents) or settings_pb2.Settings()
     secrets, unchecked = stand_in(documents)
-    snapshot = lay_over(ConfigSnapshot(), (*documents, *secrets, *_gateways(documents, settings)))
+    snapshot = lay_over(ConfigSnapshot(), (*documents, *secrets, *default_gateways(documents, settings)))
     translation = Pipeline().translate(snapshot, settings)
     unreadable = tuple(problem for document in documents for problem in document.problems())
     problems = (*unreadable, *duplicates(documents), *translation.problems, *unchecked)
@@ -70,7 +70,8 @@ def translate_documents(documents: tuple[Document, ...]) -> Offline:
     )
 
 
-def _gateways(documents: Sequence[Document], settings: settings_pb2.Settings) -> tuple[Document, ...]:
+def default_gateways(documents: Iterable[Document], settings: settings_pb2.Settings) -> tuple[Document, ...]:
+    """The Gateways that the gateway role would make: those of a fresh installation if there is none, else none."""
     if any(document.ref.kind == GATEWAY.name for document in documents):
         return ()
     namespace = settings.discovery_namespace or DEFAULT_NAMESPACE

@@ -53,7 +53,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     for number, column in enumerate(columns):
         table.add_column(
-            column, overflow="fold", no_wrap=not terminal, ratio=None, max_width=_limit(len(columns) - number, width)
+            column, overflow="fold", no_wrap=not terminal, ratio=None, max_width=_limit(number, len(columns), width)
         )
     for row in rows:
         table.add_row(*(_cell(cell, one_line=not terminal) for cell in row))
@@ -64,9 +64,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
         print(line.rstrip())
 
 
-def _limit(from_last: int, width: int) -> int | None:
+def _limit(number: int, columns: int, width: int) -> int | None:
     """All columns but the last leave room for the others."""
-    return max(width // 3, 20) if from_last > 1 and width < _UNLIMITED else None
+    return width // min(columns, 3) if number < columns - 1 and width < _UNLIMITED else None
 
 
 def _no_color() -> bool:

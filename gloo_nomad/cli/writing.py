@@ -7,6 +7,7 @@ from typing import Any, Final
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.kinds import CONFIG_KINDS, KINDS, SETTINGS, Kind
 from gloo_nomad.api.refs import ObjectRef, Ref
+from gloo_nomad.cli.offline import default_gateways
 from gloo_nomad.cli.output import count
 from gloo_nomad.cli.place import Place, cannot, opened
 from gloo_nomad.cli.placeholders import stand_in
@@ -93,7 +94,7 @@ async def _validate(store: ObjectStore, documents: Sequence[Document]) -> Proble
     secrets, _ = stand_in((*present, *documents))
     _, unchecked = stand_in(documents)
     settings = settings_among((*documents, *present)) or settings_pb2.Settings()
-    before = lay_over(ConfigSnapshot(), (*present, *secrets))
+    before = lay_over(ConfigSnapshot(), (*present, *secrets, *default_gateways((*present, *documents), settings)))
     pipeline = Pipeline()
     validator = Validator(
         current=lambda: (before, settings),
