@@ -17,11 +17,12 @@ CHUNK: Final = 32
 
 def translate_chunks(
     key: tuple[Any, ...],
-    shared: tuple[Any, ...],
     items: Sequence[Item],
     snapshot: ConfigSnapshot,
     memo: Memo,
     translate: Callable[[Sequence[Item]], Result],
+    *,
+    shared: tuple[Any, ...],
 ) -> list[Result]:
     """What *translate* makes of each chunk of *items*, in order; chunks that did not change are remembered.
 

@@ -100,7 +100,7 @@ def translate_clusters(
         return tuple(_keep_upstream(upstream, snapshot, settings, memo) for upstream in part)
 
     upstreams = [*snapshot.of(UPSTREAM.name).values(), *_twins(consul_services, settings, memo)]
-    chunks = translate_chunks(("clusters",), (settings,), upstreams, snapshot, memo, translate)
+    chunks = translate_chunks(("clusters",), upstreams, snapshot, memo, translate, shared=(settings,))
     groups = [
         memo.track(("upstream group", ref), (group, settings), snapshot, partial(_check_group, ref, group, settings))
         for ref, group in snapshot.of(UPSTREAM_GROUP.name).items()

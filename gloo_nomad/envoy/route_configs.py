@@ -54,7 +54,7 @@ def translate_routes(
     def translate(part: Sequence[VirtualHost]) -> _Hosts:
         return _join([_translate_host(host, frame, snapshot, memo) for host in part])
 
-    chunks = translate_chunks(key, (settings,), group.virtual_hosts, snapshot, memo, translate)
+    chunks = translate_chunks(key, group.virtual_hosts, snapshot, memo, translate, shared=(settings,))
     if len(frozenset().union(*(chunk.domains for chunk in chunks))) < sum(chunk.domain_count for chunk in chunks):
         chunks = [_settle_clashes(group, frame, snapshot, memo)]
     return memo.get(
