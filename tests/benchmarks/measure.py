@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import statistics
 import sys
 import time
@@ -17,7 +18,7 @@ import psutil
 
 from gloo_nomad.demo.consul import ConsulAgent, start_consul
 from gloo_nomad.demo.ports import free_port
-from gloo_nomad.demo.processes import ServerProcess, start_process
+from gloo_nomad.demo.processes import ServerProcess, start_process, wait_ready
 from gloo_nomad.resources import ROUTES
 from tests.benchmarks.objects import configuration, virtual_service, virtual_service_key
 from tests.xds_client import DeltaClient
@@ -64,7 +65,15 @@ def start_gloo(consul: ConsulAgent, target: str, folder: Path) -> ServerProcess:
     program = Path(sys.executable).parent / "gloo-nomad"
     command: list[str | Path] = [program, "run", "--role", "gloo", "--consul-address", consul.address]
     command += ["--xds-bind", target, "--admin-bind", f"127.0.0.1:{free_port()}"]
-    return start_process("gloo", command, folder / "gloo.log", env=dict(os.environ))
+    server = start_process("gloo", command, folder / "gloo.log", env=dict(os.environ))
+    wait_ready(server, lambda: _listens(target))
+    return server
+
+
+def _listens(target: str) -> bool:
+    host, _, port = target.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=1):
+        return True
 
 
 def fill(consul: ConsulAgent, pairs: Iterable[tuple[str, str]]) -> None:

@@ -55,7 +55,7 @@ def virtual_service(number: int, upstreams: int, marker: str = "v0") -> str:
             "domains": [f"host-{number:05d}.example.com"],
             "routes": routes,
             "options": {
-                "cors": {"allowOrigin": ["https://example.com"], "allowMethods": ["GET", "POST"], "maxAge": "1d"}
+                "cors": {"allowOrigin": ["https://example.com"], "allowMethods": ["GET", "POST"], "maxAge": "86400"}
             },
         },
     }
