@@ -10,6 +10,7 @@ from typing import Final
 
 from gloo_nomad.acceptance.commands import COMMANDS, HEADER_COMMANDS
 from gloo_nomad.acceptance.headers import name_fault
+from gloo_nomad.acceptance.quoting import quote
 
 _COMMAND: Final = re.compile(r"%([A-Z0-9_]+)(?:\((.*?)\))?(?::([0-9]{1,18}))?%")
 
@@ -35,7 +36,7 @@ def format_fault(text: str) -> str:
 def _command_fault(name: str, argument: str, length: str | None) -> str:
     command = COMMANDS.get(name)
     if command is None:
-        return f"has the command %{name}%, which does not exist or cannot be checked beforehand"
+        return f"has the command {quote(name)}, which does not exist or cannot be checked beforehand"
     if argument and not command.argument:
         return f"gives %{name}% an argument, which it does not take"
     if not argument and command.argument_required:
@@ -45,7 +46,7 @@ def _command_fault(name: str, argument: str, length: str | None) -> str:
     if name in HEADER_COMMANDS:
         return _header_argument_fault(name, argument)
     if argument and command.form and not re.fullmatch(command.form, argument):
-        return f"gives %{name}% the argument {argument!r}, which has to look like {command.form}"
+        return f"gives %{name}% the argument {quote(argument)}, which has to look like {command.form}"
     return ""
 
 
@@ -53,5 +54,5 @@ def _header_argument_fault(name: str, argument: str) -> str:
     main, _, alternative = argument.partition("?")
     for header in (main, alternative):
         if header and name_fault(header, pseudo=True):
-            return f"names the header {header!r} in %{name}(...)%, which cannot exist"
+            return f"names the header {quote(header)} in %{name}(...)%, which cannot exist"
     return ""

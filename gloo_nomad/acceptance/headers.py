@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from gloo_nomad.acceptance.quoting import quote
+
 _NAME: Final = re.compile(r"[0-9A-Za-z!#$%&'*+\-.^_`|~]+")
 _PSEUDO: Final = re.compile(r":?[0-9A-Za-z!#$%&'*+\-.^_`|~]+")
 _NOT_IN_VALUE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -17,7 +19,7 @@ def name_fault(name: str, *, pseudo: bool = False) -> str:
     if len(name) > MAX_BYTES:
         return f"the name of the header is longer than {MAX_BYTES} bytes"
     if not (_PSEUDO if pseudo else _NAME).fullmatch(name):
-        return f"{name!r} is no name of a header"
+        return f"{quote(name)} is no name of a header"
     return ""
 
 

@@ -28,7 +28,7 @@ def regex_fault(pattern: str) -> str:
     except re2.error as refusal:
         reason = refusal.args[0]
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        return f"is no regular expression of RE2: {text}"
+        return f"is no regular expression of RE2: {text[:200]}"
     if steps > MAX_PROGRAM_SIZE:
         return f"the regular expression is too complex: {steps} steps where {MAX_PROGRAM_SIZE} are allowed"
     return ""

@@ -14,6 +14,7 @@ from envoy.type.matcher.v3 import string_pb2
 from envoy.type.v3 import percent_pb2
 
 from gloo_nomad.acceptance.headers import value_fault
+from gloo_nomad.acceptance.quoting import quote
 from gloo_nomad.acceptance.regexes import regex_fault
 from gloo_nomad.api.gen import cors_pb2, route_options_pb2, virtual_host_options_pb2
 from gloo_nomad.messages import exact_matchers, regex_matcher, typed_config
@@ -83,7 +84,7 @@ def _apply_headers(policy: cors_pb2.CorsPolicy, exposed: Iterable[str], out: Any
     origins = [*policy.allow_origin]
     origin = "*" if "*" in origins else "".join(origins[:1])
     if policy.allow_origin_regex or (len(origins) > 1 and origin != "*"):
-        allowed = f"only {origin}" if origin else "no origin"
+        allowed = f"only {origin[:200]}" if origin else "no origin"
         findings.append(warning("cors", f"a direct response can allow one origin only; this one allows {allowed}"))
     headers = {
         "access-control-allow-origin": origin,
@@ -125,7 +126,7 @@ def _check(policy: cors_pb2.CorsPolicy) -> Iterator[Finding]:
             if fault := value_fault(value):
                 yield error(f"cors.{written}[{index}]", fault)
     if policy.max_age and not (policy.max_age.isascii() and policy.max_age.isdigit()):
-        yield error("cors.maxAge", f"{policy.max_age!r} is no number of seconds")
+        yield error("cors.maxAge", f"{quote(policy.max_age)} is no number of seconds")
 
 
 def _build_policy(policy: cors_pb2.CorsPolicy, exposed: Iterable[str]) -> Any:

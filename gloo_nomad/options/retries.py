@@ -10,6 +10,7 @@ from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 
 from gloo_nomad.acceptance.headers import name_fault
+from gloo_nomad.acceptance.quoting import quote
 from gloo_nomad.acceptance.values import duration_fault
 from gloo_nomad.api.gen import retries_pb2, route_options_pb2, virtual_host_options_pb2
 from gloo_nomad.messages import typed_config
@@ -87,8 +88,8 @@ def _check(retries: retries_pb2.RetryPolicy) -> Iterator[Finding]:
 def _check_conditions(retry_on: str) -> Iterator[Finding]:
     unknown = [condition for part in retry_on.split(",") if (condition := part.strip()) not in CONDITIONS]
     if unknown and retry_on:
-        names = ", ".join(repr(name) for name in unknown)
-        yield warning("retries.retryOn", f"{names} is ignored; known are {', '.join(sorted(CONDITIONS))}")
+        first, more = quote(unknown[0]), f" and {len(unknown) - 1} more" if unknown[1:] else ""
+        yield warning("retries.retryOn", f"{first}{more} is ignored; known are {', '.join(sorted(CONDITIONS))}")
 
 
 def _check_back_off(back_off: retries_pb2.RetryBackOff) -> Iterator[Finding]:

@@ -114,9 +114,10 @@ def test_what_is_refused_would_be_refused(text: str, envoy_binary: Path, tmp_pat
 
 
 def test_refusals_say_what_helps() -> None:
-    """A percent sign alone is told to be written twice, an unknown command is named."""
+    """A percent sign alone is told to be written twice, an unknown command is named; nothing is quoted at length."""
+    assert len(format_fault("%" + "A" * 10_000 + "%")) < 200
     assert "write %% for a percent sign" in format_fault("100%")
-    assert "%NO_SUCH_THING%" in format_fault("%NO_SUCH_THING%")
+    assert "NO_SUCH_THING" in format_fault("%NO_SUCH_THING%")
 
 
 def test_header_commands_are_commands() -> None:
