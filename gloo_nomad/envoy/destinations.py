@@ -4,8 +4,8 @@ A destination that does not exist is a warning, and the route goes to a cluster 
 answers 503 for it and serves the rest.
 """
 
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -58,6 +58,8 @@ class Destinations:
     settings: settings_pb2.Settings
     namespace: str = ""
     """Where an upstream without a namespace is looked for."""
+    is_served: Callable[[Ref], bool] = lambda _ref: True
+    """Whether an upstream that exists has a cluster."""
 
 
 def apply_single(
@@ -111,7 +113,7 @@ def find_group(
 ) -> tuple[upstream_pb2.UpstreamGroup | None, Destinations, tuple[Finding, ...]]:
     """An UpstreamGroup, how its own destinations are looked up, and a warning if it cannot be used."""
     group: upstream_pb2.UpstreamGroup | None = lookup.reads.get(UPSTREAM_GROUP.name, ref)
-    inside = Destinations(lookup.reads, lookup.settings, ref.namespace)
+    inside = replace(lookup, namespace=ref.namespace)
     if group is None:
         return None, inside, (warning("", f"upstream group {ref} does not exist; requests are answered with 503"),)
     if is_rejected(group_findings(group, lookup)):
@@ -121,7 +123,7 @@ def find_group(
 
 def group_findings(group: upstream_pb2.UpstreamGroup, lookup: Destinations) -> Iterator[Finding]:
     """What is wrong with an UpstreamGroup, whether a route uses it or not."""
-    inside = Destinations(lookup.reads, lookup.settings, group.metadata.namespace)
+    inside = replace(lookup, namespace=group.metadata.namespace)
     yield from apply_weighted(group.destinations, route_components_pb2.WeightedCluster(), inside, Reached())
 
 
@@ -145,6 +147,9 @@ def _apply_upstream(
     if selectors is None:
         reached.missing = True
         yield warning("upstream", f"upstream {ref} does not exist; requests are answered with 503")
+    elif not lookup.is_served(ref):
+        reached.missing = True
+        yield warning("upstream", f"upstream {ref} is rejected; requests are answered with 503")
     if destination.HasField("subset"):
         _apply_metadata(dict(destination.subset.values), out)
         yield from _subset_findings(destination.subset.values, ref, selectors)

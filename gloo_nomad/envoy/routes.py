@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.route.v3 import route_components_pb2
 
 from gloo_nomad.acceptance.rules import broken_rules
@@ -21,8 +22,10 @@ from gloo_nomad.api.gen import (
     settings_pb2,
     virtual_host_options_pb2,
 )
+from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.envoy.actions import apply_direct_response, apply_invalid_response, apply_redirect
+from gloo_nomad.envoy.clusters import build_cluster
 from gloo_nomad.envoy.destinations import (
     Destinations,
     Reached,
@@ -34,12 +37,13 @@ from gloo_nomad.envoy.destinations import (
 )
 from gloo_nomad.envoy.matchers import apply_matcher
 from gloo_nomad.envoy.names import cluster_name, route_name, virtual_host_name
+from gloo_nomad.envoy.tls import TlsScope
 from gloo_nomad.messages import delimited, digest, to_bytes
 from gloo_nomad.options.hooks import RouteContext, VirtualHostContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.proxies import VirtualHost
 from gloo_nomad.reports import Finding, Problems, error, is_rejected, warning
-from gloo_nomad.store.memo import Reads
+from gloo_nomad.store.memo import Memo, Reads
 
 VIRTUAL_HOSTS_FIELD: Final = 2
 """Number of ``RouteConfiguration.virtual_hosts``."""
@@ -100,7 +104,17 @@ class _Draft:
 
     def lookup(self) -> Destinations:
         """Where destinations are looked up."""
-        return Destinations(self.reads, self.frame.settings)
+        return Destinations(self.reads, self.frame.settings, is_served=self._is_served)
+
+    def _is_served(self, ref: Ref) -> bool:
+        """Whether an upstream that exists has a cluster; asked only for ``replaceInvalidRoutes``."""
+        settings = self.frame.settings
+        if not settings.gloo.invalid_config_policy.replace_invalid_routes:
+            return True
+        upstream = self.reads.get(UPSTREAM.name, ref)
+        out = cluster_pb2.Cluster(name=cluster_name(ref))
+        _, findings = build_cluster(upstream, out, TlsScope(self.reads, settings, Memo()))
+        return not is_rejected(findings)
 
 
 def translate_virtual_host(host: VirtualHost, frame: HostFrame, reads: Reads) -> TranslatedHost:
@@ -155,7 +169,8 @@ def _add_route(index: int, route: proxy_pb2.Route, draft: _Draft) -> None:
     action = route_components_pb2.Route()
     draft.reached.missing = False
     findings = [*_apply_action(route, action, draft), *_apply_route_options(route, action, draft)]
-    findings += _refused(action, "")
+    if not is_rejected(findings):
+        findings += _refused(action, "")
     if is_rejected(findings):
         action.Clear()
         apply_invalid_response(draft.frame.settings, action, draft.frame.body_limit)
