@@ -11,6 +11,7 @@ from envoy.config.core.v3 import base_pb2
 
 from gloo_nomad.acceptance.formats import format_fault
 from gloo_nomad.acceptance.headers import change_fault, value_fault
+from gloo_nomad.acceptance.quoting import quote
 from gloo_nomad.api.gen import (
     headers_pb2,
     route_options_pb2,
@@ -108,7 +109,7 @@ def _header_fault(key: str, value: str) -> Finding | None:
 def _headers_of_secret(ref: Ref, context: Context) -> Iterator[tuple[str, str, Finding | None]]:
     secret = context.secret(ref)
     if secret is None:
-        yield "", "", error("headerSecretRef", f"there is no Secret {ref}")
+        yield "", "", error("headerSecretRef", f"there is no Secret {quote(str(ref))}")
         return
     if secret.WhichOneof("kind") != "header":
         yield "", "", error("headerSecretRef", f"the Secret {ref} has no header entries; it is of another kind")
