@@ -5,9 +5,11 @@ served on each of its filter chains, unless ``isolateVirtualHostsBySslConfig`` g
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
+
+from google.protobuf.message import Message
 
 from gloo_nomad.api.gen import gateway_pb2, http_listener_options_pb2, proxy_pb2
 from gloo_nomad.api.kinds import VIRTUAL_SERVICE
@@ -30,10 +32,17 @@ class HttpPart:
     http: gateway_pb2.HttpGateway
     ssl: bool
     source: ObjectRef
+    origin: Message
+    """The whole object that it is in; the same object as long as it does not change."""
     path: str = "httpGateway"
     matcher: proxy_pb2.Matcher | None = None
-    options: http_listener_options_pb2.HttpListenerOptions | None = field(default=None)
+    options: http_listener_options_pb2.HttpListenerOptions | None = None
     """Instead of the HTTP gateway's own."""
+
+    @property
+    def key(self) -> tuple[ObjectRef, str]:
+        """What tells it apart from others on the listener."""
+        return self.source, self.path
 
 
 def translate_http(part: HttpPart, scene: Scene) -> tuple[HttpGroup, ...]:
@@ -73,11 +82,13 @@ def _isolates(scene: Scene) -> bool:
 
 
 def _chains(part: HttpPart, services: Sequence[Converted], scene: Scene) -> tuple[Chain, ...]:
+    """One chain for each TLS configuration that a virtual service has; the matcher gives what it leaves unset."""
     if not part.ssl:
         return ()
     asked = [service.tls for service in services if service.tls is not None]
-    key = ("chains", *scene.key, part.path)
-    return scene.world.memo.get(key, tuple(asked), lambda: build_chains(asked))
+    defaults = part.matcher.ssl_config if part.matcher is not None else None
+    key = ("chains", *scene.key, *part.key)
+    return scene.world.memo.get(key, (part.matcher, *asked), lambda: build_chains(asked, defaults))
 
 
 def _build_group(
@@ -86,13 +97,13 @@ def _build_group(
     matcher = _route_config_matcher(part, chains, isolated=isolated)
     name = route_config_name(scene.listener, matcher)
     hosts = _hosts(part, services, name, scene)
-    kept = scene.world.keep((*scene.key, part.path, name), chains)
+    key = (*scene.key, *part.key, name)
+    kept = scene.world.keep(key, chains)
+    options = part.options or part.http.options
     return scene.world.memo.get(
-        ("group", *scene.key, part.path, name),
-        (part.http, part.matcher, part.options, kept, *hosts),
-        lambda: HttpGroup(
-            part.source, name, part.options or part.http.options, tuple(hosts), kept, part.matcher, part.path
-        ),
+        ("group", *key),
+        (part.origin, part.matcher, part.options, kept, *hosts),
+        lambda: HttpGroup(part.source, name, options, tuple(hosts), kept, part.matcher, part.path),
     )
 
 
@@ -102,7 +113,7 @@ def _hosts(part: HttpPart, services: Sequence[Converted], name: str, scene: Scen
     created = world.created(VIRTUAL_SERVICE.name)
     claims = [service.claim for service in services]
     conflicts = world.memo.get(
-        ("conflicts", *scene.key, part.path, name),
+        ("conflicts", *scene.key, *part.key, name),
         (created, *claims),
         lambda: find_conflicts(claims, part.source, part.path, created),
     )

@@ -3,7 +3,9 @@
 from typing import Final
 
 from gloo_nomad.gateway.http import HttpPart, translate_http
+from gloo_nomad.gateway.hybrid import Part, read_hybrid, report_unpopulated
 from gloo_nomad.gateway.scene import Scene
+from gloo_nomad.gateway.tcp import TcpPart, translate_tcp
 from gloo_nomad.proxies import HttpGroup, Listener, TcpGroup
 from gloo_nomad.reports import error
 
@@ -18,27 +20,43 @@ FIELDS: Final = {
         "proxy_names",
         "route_options",
         "http_gateway",
+        "hybrid_gateway",
     ),
 }
 
 
 def translate_listener(scene: Scene) -> Listener | None:
     """The listener of a gateway; None if there is nothing that it could answer with."""
+    http: list[HttpGroup] = []
+    tcp: list[TcpGroup] = []
+    for part in _parts(scene):
+        if isinstance(part, HttpPart):
+            http.extend(translate_http(part, scene))
+        else:
+            tcp.extend(translate_tcp(part, scene))
+    if http or tcp:
+        return _keep_listener(tuple(http), tuple(tcp), scene)
+    if scene.gateway.WhichOneof("GatewayType") == "hybrid_gateway":
+        report_unpopulated(scene)
+    return None
+
+
+def _parts(scene: Scene) -> list[Part]:
     gateway = scene.gateway
-    http: tuple[HttpGroup, ...] = ()
-    tcp: tuple[TcpGroup, ...] = ()
-    kind = gateway.WhichOneof("GatewayType")
-    if kind == "http_gateway":
-        http = translate_http(HttpPart(gateway.http_gateway, gateway.ssl, scene.source), scene)
-    elif kind is None:
-        scene.report(
-            error(
-                "",
-                "invalid gateway: gateway must contain gatewayType; set one of httpGateway, tcpGateway, hybridGateway",
-            )
-        )
-    if not http and not tcp:
-        return None
+    match gateway.WhichOneof("GatewayType"):
+        case "http_gateway":
+            return [HttpPart(gateway.http_gateway, gateway.ssl, scene.source, gateway)]
+        case "tcp_gateway":
+            return [TcpPart(gateway.tcp_gateway, scene.source, gateway)]
+        case "hybrid_gateway":
+            return read_hybrid(scene)
+    choice = "set one of httpGateway, tcpGateway, hybridGateway"
+    scene.report(error("", f"invalid gateway: gateway must contain gatewayType; {choice}"))
+    return []
+
+
+def _keep_listener(http: tuple[HttpGroup, ...], tcp: tuple[TcpGroup, ...], scene: Scene) -> Listener:
+    gateway = scene.gateway
     return scene.world.memo.get(
         ("listener", *scene.key),
         (gateway, *http, *tcp),

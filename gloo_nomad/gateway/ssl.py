@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from gloo_nomad.api.gen import gateway_pb2, settings_pb2, ssl_pb2
 from gloo_nomad.api.kinds import VIRTUAL_SERVICE
 from gloo_nomad.api.refs import ObjectRef
+from gloo_nomad.gateway.filling import apply_missing
 from gloo_nomad.messages import to_bytes
 from gloo_nomad.reports import Finding, error
 
@@ -90,19 +91,28 @@ def _key(config: ssl_pb2.SslConfig) -> bytes:
     return to_bytes(_with_names(config, ()))
 
 
-def build_chains(services: Iterable[ServiceTls]) -> tuple[Chain, ...]:
+def build_chains(services: Iterable[ServiceTls], defaults: ssl_pb2.SslConfig | None = None) -> tuple[Chain, ...]:
     """The chains of one listener, in the order of their first virtual services; equal configurations share one.
 
     Server names of configurations that share a chain are put together; it is for any name, if one of them is.
+    *defaults* give what a configuration leaves unset.
     """
     merged: dict[bytes, list[ServiceTls]] = {}
     for service in services:
         if service.usable:
-            merged.setdefault(service.key, []).append(service)
+            full = _with_unset(service, defaults) if defaults is not None else service
+            merged.setdefault(full.key, []).append(full)
     return tuple(
         Chain(_with_names(members[0].config, _merge_names(members)), tuple(member.source for member in members))
         for members in merged.values()
     )
+
+
+def _with_unset(service: ServiceTls, defaults: ssl_pb2.SslConfig) -> ServiceTls:
+    config = ssl_pb2.SslConfig()
+    config.CopyFrom(service.config)
+    apply_missing(defaults, config)
+    return ServiceTls(service.source, config, _key(config), tuple(config.sni_domains))
 
 
 def _merge_names(members: Sequence[ServiceTls]) -> tuple[str, ...]:

@@ -159,6 +159,18 @@ gateways = st.builds(
             {"httpGateway": {}},
             {"httpGateway": {"virtualServices": [ref("a"), ref("b", "other")]}},
             {"httpGateway": {"virtualServiceSelector": {"team": "x"}}},
+            {"tcpGateway": {"tcpHosts": [{"name": "h", "destination": {"forwardSniClusterName": {}}}, {"name": "i"}]}},
+            {"hybridGateway": {"delegatedHttpGateways": {"selector": {}}}},
+            {"hybridGateway": {"delegatedHttpGateways": {"ref": ref("a"), "sslConfig": {"oneWayTls": True}}}},
+            {
+                "hybridGateway": {
+                    "matchedGateways": [
+                        {"matcher": {"sslConfig": {}}, "httpGateway": {}},
+                        {"httpGateway": {"virtualServiceSelector": {"team": "y"}}},
+                        {"httpGateway": {}},
+                    ]
+                }
+            },
             {
                 "httpGateway": {
                     "virtualServiceExpressions": {"expressions": [{"key": "team", "operator": "Exists"}]},
@@ -169,10 +181,29 @@ gateways = st.builds(
     ),
     st.lists(st.sampled_from(["p", "q"]), max_size=2),
 )
-puts = st.one_of(virtual_services, virtual_services, *[route_tables] * 3, route_options, host_options, gateways)
+matchables = st.builds(
+    lambda name, team, matcher: (
+        "MatchableHttpGateway",
+        {"metadata": metadata(name, NAMESPACE, team), "httpGateway": {}, **matcher},
+    ),
+    names,
+    teams,
+    st.sampled_from(
+        [
+            {},
+            {"matcher": {"sslConfig": {"sniDomains": ["m.com"]}}},
+            {"matcher": {"sourcePrefixRanges": [{"addressPrefix": "10.0.0.0", "prefixLen": 8}]}},
+        ]
+    ),
+)
+puts = st.one_of(
+    matchables, virtual_services, virtual_services, *[route_tables] * 3, route_options, host_options, gateways
+)
 deletes = st.tuples(
     st.just("delete"),
-    st.sampled_from(["VirtualService", "RouteTable", "RouteOption", "VirtualHostOption", "Gateway"]),
+    st.sampled_from(
+        ["VirtualService", "RouteTable", "RouteOption", "VirtualHostOption", "Gateway", "MatchableHttpGateway"]
+    ),
     names,
     namespaces,
 )
@@ -203,7 +234,12 @@ def show(proxies: tuple[Proxy, ...]) -> list[Any]:
         (
             proxy.ref,
             [
-                (listener.name, listener.source, [show_group(group) for group in listener.http])
+                (
+                    listener.name,
+                    listener.source,
+                    [show_group(group) for group in listener.http],
+                    [[to_bytes(host) for host in group.hosts] for group in listener.tcp],
+                )
                 for listener in proxy.listeners
             ],
         )
@@ -216,6 +252,7 @@ def show_group(group: Any) -> Any:
     return (
         group.route_config,
         to_bytes(group.options),
+        group.matcher and to_bytes(group.matcher),
         [(to_bytes(config), sources) for config, sources in group.ssl],
         [
             (
@@ -235,7 +272,7 @@ def show_origins(host: Any) -> list[Any]:
     return [(origin.source, origin.path, origin.via, dict(origin.options)) for origin in host.origins]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps)
 def test_incremental_equals_from_scratch(found: list[tuple[Any, ...]]) -> None:
     """After each change, a long memory and no memory at all give equal proxies and the same problems."""
