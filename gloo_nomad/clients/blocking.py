@@ -15,6 +15,8 @@ import tenacity
 
 from gloo_nomad.clients.http import WorldError
 
+_EARLY: Final = 0.95
+"""An answer that took less than this part of the wait did not come because the time ran out."""
 WAIT_GRACE: Final = 10.0
 """Seconds that a client waits longer than the server said it would take at most."""
 
@@ -31,16 +33,20 @@ class Step:
     """Whether versions inside the answer can be compared with those of the answer before."""
 
 
-def follow_index(asked: int, answered: int) -> Step:
+def follow_index(asked: int, answered: int, *, early: bool = False) -> Step:
     """What the rules say about an answer with index *answered* to a question with index *asked*.
 
     Equal means that only the time ran out, lower that the server started anew. After the first answer 0 must not be
-    sent, because the query would not wait.
+    sent, because the query would not wait. Equal *early*, before the time ran out, means that the data was exchanged
+    below the query: Consul ends queries like this when a snapshot is restored, and another one with the old index
+    would wait for what may never come.
     """
     if asked == 0:
         return Step(max(answered, 1), changed=True, trusted=False)
     if answered < asked:
         return Step(0, changed=True, trusted=False)
+    if answered == asked and early:
+        return Step(0, changed=False, trusted=False)
     return Step(answered, changed=answered > asked, trusted=True)
 
 
@@ -92,29 +98,35 @@ BACK_OFF: Final = tenacity.wait_fixed(0.1) + tenacity.wait_random_exponential(mu
 """After a failure: 0.1 s and up to twice as much random time as before, at most 5.1 s."""
 
 
+Query = Callable[[int, float], Awaitable[A]]
+"""Asks with an index, for at most so many seconds."""
+
+
 async def watch_index(
-    query: Callable[[int], Awaitable[A]],
+    query: Query[A],
+    wait: Callable[[], float],
     report: Report = lambda _: None,
     pace: Pace | None = None,
 ) -> AsyncGenerator[Seen[A], None]:
     """Asks for ever and yields what may be new, the first answer at once.
 
-    *query* gets the index to ask with. A ``WorldError`` is reported and tried again, from the start: the server may be
-    another one now. Nothing is yielded for it.
+    *wait* says, before each question, how many seconds the server may take. A ``WorldError`` is reported and tried
+    again, from the start: the server may be another one now. Nothing is yielded for it.
     """
     pace = pace or Pace()
     asked = 0
     while True:
         await pace.wait()
-        asked, answer = await _ask(query, asked, report, pace)
-        step = follow_index(asked, answer.index)
+        limit = wait()
+        asked, answer, took = await _ask(query, asked, limit, report, pace)
+        step = follow_index(asked, answer.index, early=took < limit * _EARLY)
         asked = step.index
         if step.changed:
             yield Seen(answer, step.trusted)
 
 
-async def _ask(query: Callable[[int], Awaitable[A]], asked: int, report: Report, pace: Pace) -> tuple[int, A]:
-    """The next answer, and the index that it was asked with."""
+async def _ask(query: Query[A], asked: int, wait: float, report: Report, pace: Pace) -> tuple[int, A, float]:
+    """The next answer, the index that it was asked with, and the seconds that it took."""
 
     def failed(state: tenacity.RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None
@@ -125,6 +137,8 @@ async def _ask(query: Callable[[int], Awaitable[A]], asked: int, report: Report,
     )
     async for attempt in retrying:
         with attempt:
-            answer = await query(asked if attempt.retry_state.attempt_number == 1 else 0)
+            asked = asked if attempt.retry_state.attempt_number == 1 else 0
+            began = pace.clock()
+            answer = await query(asked, wait)
     report(None)
-    return (asked if attempt.retry_state.attempt_number == 1 else 0), answer
+    return asked, answer, pace.clock() - began

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Final
 
-from gloo_nomad.clients.blocking import Pace, watch_index
+from gloo_nomad.clients.blocking import watch_index
 from gloo_nomad.clients.consul import READ_STALE, ConsulClient, Reading
 from gloo_nomad.clients.consul_answers import NamesAnswer
 from gloo_nomad.clients.http import WorldError
@@ -94,11 +94,11 @@ class ConsulCatalog:
         self._wake.set()
 
     async def _watch_datacenter(self, dc: str) -> None:
-        async def query(index: int) -> NamesAnswer:
-            return await self._client.catalog_services(dc, index, self._wait, self._reading)
+        async def query(index: int, wait: float) -> NamesAnswer:
+            return await self._client.catalog_services(dc, index, wait, self._reading)
 
         try:
-            async with aclosing(watch_index(query, self.state.reporter(dc), Pace())) as answers:
+            async with aclosing(watch_index(query, lambda: self._wait, self.state.reporter(dc))) as answers:
                 async for seen in answers:
                     self._known[dc] = seen.answer.names
                     self._wake.set()

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import Final
 
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.clients.blocking import Pace, watch_index
+from gloo_nomad.clients.blocking import watch_index
 from gloo_nomad.clients.consul import READ_STALE, ConsulClient, Reading
 from gloo_nomad.clients.consul_answers import HealthAnswer, HealthEntry
 from gloo_nomad.sources.service_sweep import sweep_services
@@ -113,11 +113,11 @@ class ConsulServicesSource:
     async def _watch_service(self, key: ServiceKey) -> None:
         dc, name = key
 
-        async def query(index: int) -> HealthAnswer:
-            return await self._client.health_service(name, dc, index, self._wait, self._reading)
+        async def query(index: int, wait: float) -> HealthAnswer:
+            return await self._client.health_service(name, dc, index, wait, self._reading)
 
         try:
-            async with aclosing(watch_index(query, self.state.reporter(_part(key)), Pace())) as answers:
+            async with aclosing(watch_index(query, lambda: self._wait, self.state.reporter(_part(key)))) as answers:
                 async for seen in answers:
                     self._learn(key, seen.answer)
         finally:

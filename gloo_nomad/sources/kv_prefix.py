@@ -55,13 +55,16 @@ async def watch_prefix(
     keys = PrefixKeys()
     size = 0
 
-    async def query(index: int) -> KvAnswer:
+    async def query(index: int, limit: float) -> KvAnswer:
         nonlocal size
-        answer = await client.kv_list(prefix, index, wait if size > SMALL_ANSWER else min(wait, SMALL_WAIT))
+        answer = await client.kv_list(prefix, index, limit)
         size = answer.size
         return answer
 
-    async with aclosing(watch_index(query, report, pace)) as answers:
+    def limit() -> float:
+        return wait if size > SMALL_ANSWER else min(wait, SMALL_WAIT)
+
+    async with aclosing(watch_index(query, limit, report, pace)) as answers:
         async for seen in answers:
             change = keys.compare(seen.answer.pairs, trusted=seen.trusted)
             if change is not None:

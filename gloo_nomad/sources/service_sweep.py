@@ -15,6 +15,7 @@ from gloo_nomad.sources.source import SourceState
 _CONCURRENCY: Final = 8
 _REST: Final = 2.0
 """Seconds between two sweeps at least; and no shorter than the last sweep took, so that half of the time is rest."""
+_WAIT: Final = 60.0
 _CHECK: Final = 1.0
 """Seconds between looks at whether there is anything to sweep."""
 
@@ -68,19 +69,19 @@ def _follow(
 
 
 async def _wake_on_checks(client: ConsulClient, dc: str, wake: asyncio.Event, state: SourceState) -> None:
-    async def query(index: int) -> HealthAnswer:
-        return await client.checks_index(dc, index)
+    async def query(index: int, wait: float) -> HealthAnswer:
+        return await client.checks_index(dc, index, wait)
 
-    async with aclosing(watch_index(query, state.reporter(f"checks@{dc}"), Pace(1.0, 2))) as answers:
+    async with aclosing(watch_index(query, lambda: _WAIT, state.reporter(f"checks@{dc}"), Pace(1.0, 2))) as answers:
         async for _ in answers:
             wake.set()
 
 
 async def _wake_on_names(client: ConsulClient, dc: str, wake: asyncio.Event, state: SourceState) -> None:
-    async def query(index: int) -> NamesAnswer:
-        return await client.catalog_services(dc, index)
+    async def query(index: int, wait: float) -> NamesAnswer:
+        return await client.catalog_services(dc, index, wait)
 
-    async with aclosing(watch_index(query, state.reporter(f"names@{dc}"), Pace(1.0, 2))) as answers:
+    async with aclosing(watch_index(query, lambda: _WAIT, state.reporter(f"names@{dc}"), Pace(1.0, 2))) as answers:
         async for _ in answers:
             wake.set()
 

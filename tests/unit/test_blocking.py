@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from gloo_nomad.clients.blocking import Pace, Seen, Step, client_timeout, follow_index, watch_index
 from gloo_nomad.clients.http import UnreachableError, WorldError
 
+WAIT = 60.0
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -63,10 +65,13 @@ def test_client_waits_longer_than_server() -> None:
 
 
 async def _collect(
-    query: Callable[[int], Awaitable[Answer]], pace: Pace, count: int, report: Callable[[WorldError | None], None]
+    query: Callable[[int, float], Awaitable[Answer]],
+    pace: Pace,
+    count: int,
+    report: Callable[[WorldError | None], None],
 ) -> list[Seen[Answer]]:
     seen: list[Seen[Answer]] = []
-    answers = watch_index(query, report, pace)
+    answers = watch_index(query, lambda: WAIT, report, pace)
     async for answer in answers:
         seen.append(answer)
         if len(seen) == count:
@@ -75,17 +80,21 @@ async def _collect(
     return seen
 
 
-def _play(script: list[int | WorldError], count: int) -> tuple[list[Seen[Answer]], list[int], list[str], Clock]:
+def _play(
+    script: list[int | WorldError], count: int, *, patient: bool = True
+) -> tuple[list[Seen[Answer]], list[int], list[str], Clock]:
     """Answers with the script; what was seen, asked, reported, and the clock."""
     clock = Clock()
     asked: list[int] = []
     reported: list[str] = []
 
-    async def query(index: int) -> Answer:
+    async def query(index: int, wait: float) -> Answer:
         asked.append(index)
         item = script[len(asked) - 1]
         if isinstance(item, WorldError):
             raise item
+        if item == index:
+            clock.now += wait if patient else 0.01
         return Answer(item)
 
     seen = asyncio.run(_collect(query, clock.pace(), count, lambda failure: reported.append(str(failure or ""))))
@@ -98,6 +107,14 @@ def test_unchanged_index_is_not_news() -> None:
 
     assert [answer.answer.index for answer in seen] == [5, 6]
     assert asked == [0, 5, 5, 5]
+
+
+def test_equal_index_before_the_time_is_over_starts_anew() -> None:
+    """Consul ends a query early without news when a snapshot is restored: what is asked next does not wait."""
+    seen, asked, _, _ = _play([9, 9, 4], 2, patient=False)
+
+    assert asked == [0, 9, 0]
+    assert [(answer.answer.index, answer.trusted) for answer in seen] == [(9, False), (4, False)]
 
 
 def test_lower_index_starts_anew() -> None:
