@@ -58,6 +58,7 @@ locals {
 }
 
 job "echo" {
+  id          = var.job_name
   name        = var.job_name
   datacenters = var.datacenters
   type        = "service"

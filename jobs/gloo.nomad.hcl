@@ -370,6 +370,7 @@ locals {
 }
 
 job "gloo" {
+  id          = var.job_name
   name        = var.job_name
   namespace   = var.nomad_namespace
   datacenters = var.datacenters

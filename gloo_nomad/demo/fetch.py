@@ -32,7 +32,8 @@ class Answer:
 class Connection:
     """A kept-open connection to a port of loopback; a context manager that closes it.
 
-    With *tls_roots* (a PEM file) it speaks TLS and checks the certificate for *host*. Failures are ``OSError``.
+    With *tls_roots* (a PEM file) it speaks TLS and checks the certificate for *host*. Failures are ``OSError``; a
+    connection that the other side closed is not opened again.
     """
 
     def __init__(
@@ -45,10 +46,16 @@ class Connection:
     ) -> None:
         self.host = host
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        self._certificate = b""
         if tls_roots is not None:
             context = ssl.create_default_context(cafile=str(tls_roots))
             plain = socket.create_connection(("127.0.0.1", port), timeout=timeout)
-            self._connection.sock = context.wrap_socket(plain, server_hostname=host)
+            secured = context.wrap_socket(plain, server_hostname=host)
+            self._connection.sock = secured
+            self._certificate = secured.getpeercert(binary_form=True) or b""
+        else:
+            self._connection.connect()
+        self._connection.auto_open = 0
 
     def request(
         self,
@@ -67,11 +74,7 @@ class Connection:
         except http.client.HTTPException as failure:
             raise ConnectionError(f"{method} {path}: {failure!r}") from failure
         found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, found, content, self._certificate())
-
-    def _certificate(self) -> bytes:
-        transport = self._connection.sock
-        return (transport.getpeercert(binary_form=True) or b"") if isinstance(transport, ssl.SSLSocket) else b""
+        return Answer(response.status, found, content, self._certificate)
 
     def close(self) -> None:
         """Closes the connection."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from gloo_nomad.api.kinds import UPSTREAM, VIRTUAL_SERVICE
 from gloo_nomad.demo.processes import wait_until
-from tests.e2e.scene import FOLLOW_SECONDS, Scene, direct, to_upstream
+from tests.e2e.scene import FOLLOW_SECONDS, Scene, Tally, direct, to_upstream
 
 
 class CoreScenarios:
@@ -39,15 +39,14 @@ class CoreScenarios:
         scene.wait_for(host, "/x", 200, "mover-a")
 
         scene.put(UPSTREAM, "e2e-mover", {"static": {"hosts": [{"addr": "127.0.0.1", "port": ports[1]}]}})
-        statuses: set[int] = set()
+        tally = Tally()
 
         def is_moved() -> bool:
-            answer = scene.get("/x", host)
-            statuses.add(answer.status)
-            return "mover-b" in answer.text
+            answer = tally.ask(lambda: scene.get("/x", host))
+            return answer is not None and "mover-b" in answer.text
 
         wait_until(is_moved, "the move of the traffic", FOLLOW_SECONDS)
-        assert statuses == {200}
+        assert tally.seen == {200}
         scene.delete_host("e2e-mover")
         scene.wait_for(host, "/x", 404)
         scene.source.delete(UPSTREAM, "e2e-mover")
@@ -90,18 +89,17 @@ class CoreScenarios:
             assert kept.request("/echo/kept").status == 200
 
             scene.source.put_certificate("gateway-tls", renewed)
-            statuses: set[int] = set()
+            tally = Tally()
 
             def is_renewed() -> bool:
-                statuses.add(kept.request("/echo/kept").status)
-                answer = scene.get_securely("/echo/new")
-                statuses.add(answer.status)
-                return answer.certificate == renewed.der
+                tally.ask(lambda: kept.request("/echo/kept"))
+                answer = tally.ask(lambda: scene.get_securely("/echo/new"))
+                return answer is not None and answer.certificate == renewed.der
 
             wait_until(is_renewed, "the new certificate", 60.0)
             last = kept.request("/echo/kept")
 
-        assert statuses == {200}
+        assert tally.seen == {200}
         assert last.status == 200
         assert last.certificate == before
         assert before != renewed.der

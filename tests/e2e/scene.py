@@ -1,7 +1,7 @@
 """What every end-to-end test sees of a running gateway, whatever its objects come from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,23 @@ class Source(Protocol):
 
     def put_certificate(self, name: str, pair: KeyPair) -> None:
         """Stores a TLS Secret, over the one that is there."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of each of many requests: its status, or the kind of failure."""
+
+    seen: set[int | str] = field(default_factory=set)
+
+    def ask(self, request: Callable[[], Answer]) -> Answer | None:
+        """Makes a request and remembers how it ended; None if there was no answer."""
+        try:
+            answer = request()
+        except OSError as failure:
+            self.seen.add(repr(failure))
+            return None
+        self.seen.add(answer.status)
+        return answer
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from gloo_nomad.demo.ports import free_port
 from gloo_nomad.demo.processes import ServerError, wait_until
 from gloo_nomad.demo.stage import Ports
 from tests.e2e.core import CoreScenarios
-from tests.e2e.scene import FOLLOW_SECONDS, NAMESPACE, Scene, direct, to_consul, to_upstream
+from tests.e2e.scene import FOLLOW_SECONDS, NAMESPACE, Scene, Tally, direct, to_consul, to_upstream
 
 pytestmark = [pytest.mark.consul, pytest.mark.nomad, pytest.mark.bao, pytest.mark.envoy]
 
@@ -223,15 +223,15 @@ class TestMainJob(CoreScenarios):
         """A killed gloo loses no request; the new one takes over at another port, and Envoy follows it."""
         before = scene.daemon_pids()
         _stop_allocation(cluster.nomad, "gloo")
-        statuses: set[int] = set()
+        tally = Tally()
 
         def is_replaced() -> bool:
-            statuses.add(scene.get("/echo/hello").status)
+            tally.ask(lambda: scene.get("/echo/hello"))
             return len(before & scene.daemon_pids()) < len(before) and cluster.consul.passing("gloo-xds") != []
 
         wait_until(is_replaced, "the new gloo", START_SECONDS)
 
-        assert statuses == {200}
+        assert tally.seen == {200}
         host = scene.put_host("e2e-after", direct("after"))
         wait_until(lambda: scene.get("/x", host).status == 200, "a change after the restart", 60.0)
         scene.delete_host("e2e-after")
