@@ -89,11 +89,12 @@ def _inline_secrets(socket: Any) -> None:
     """Names of secrets without a source: Envoy takes them from the bootstrap."""
     for kind in _TLS_CONTEXTS:
         context = kind()
-        if socket.typed_config.Unpack(context):
-            common = context.common_tls_context
-            for config in common.tls_certificate_sds_secret_configs:
-                config.ClearField("sds_config")
-            for holder in (common, common.combined_validation_context):
-                if holder.HasField("validation_context_sds_secret_config"):
-                    holder.validation_context_sds_secret_config.ClearField("sds_config")
-            socket.typed_config.CopyFrom(typed_config(context))
+        if not socket.typed_config.Unpack(context):
+            continue
+        common = context.common_tls_context
+        for config in common.tls_certificate_sds_secret_configs:
+            config.ClearField("sds_config")
+        for holder in (common, common.combined_validation_context):
+            if holder.HasField("validation_context_sds_secret_config"):
+                holder.validation_context_sds_secret_config.ClearField("sds_config")
+        socket.typed_config.CopyFrom(typed_config(context))

@@ -27,7 +27,7 @@ MAX_FUNCTION_LINES: Final = 60
 MAX_NESTING: Final = 3
 FORBIDDEN_NAMES: Final = frozenset({"utils", "util", "helpers", "helper", "common", "manager", "misc", "stuff"})
 BLOCKS: Final = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
-"""What nests: decisions, loops and rescues. A `with` says how long something is held, and needs no level to think of."""
+"""What nests: decisions, loops and rescues. A `with` says how long something is held, and is no decision."""
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 UNFINISHED: Final = re.compile(r"\b(?:TODO|FIXME|XXX|HACK|WIP)\b|NotImplementedError")
 FOREIGN: Final = re.compile(

@@ -54,13 +54,16 @@ def _references(message: Any, namespace: str) -> Iterator[tuple[Ref, bool]]:
         if field.message_type.full_name == _REF and not field.is_repeated:
             if (is_tls and field.name == "secret_ref") or field.name in _HEADER_FIELDS:
                 yield Ref(value.namespace or namespace, value.name), is_tls
-        elif field.message_type.GetOptions().map_entry:
-            if field.message_type.fields_by_name["value"].message_type is not None:
-                for held in value.values():
-                    yield from _references(held, namespace)
-        else:
-            for held in value if field.is_repeated else (value,):
-                yield from _references(held, namespace)
+            continue
+        for held in _held_messages(field, value):
+            yield from _references(held, namespace)
+
+
+def _held_messages(field: Any, value: Any) -> Iterable[Any]:
+    """The messages in a field: its own, those of a list, or the values of a map."""
+    if field.message_type.GetOptions().map_entry:
+        return value.values() if field.message_type.fields_by_name["value"].message_type is not None else ()
+    return value if field.is_repeated else (value,)
 
 
 def _build_secret(ref: Ref, *, is_tls: bool) -> Message:

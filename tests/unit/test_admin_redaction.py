@@ -3,6 +3,7 @@
 import json
 import pkgutil
 import re
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -210,21 +211,26 @@ HARMLESS = re.compile(
 def test_no_telling_field_is_forgotten() -> None:
     """Every text field of the contract whose name tells of a credential is redacted, or known to be harmless."""
     telling = re.compile(r"password|token|secret|private_key|api_?keys?$|salt|credential|cipher|auth|session")
-    forgotten = []
-    for module in pkgutil.iter_modules(gloo_nomad.api.gen.__path__):
-        if not module.name.endswith("_pb2"):
-            continue
-        described = import_module(f"gloo_nomad.api.gen.{module.name}").DESCRIPTOR.message_types_by_name.values()
-        for message in (inner for top in described for inner in _messages(top)):
-            for field in message.fields:
-                is_text = field.type in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}
-                is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
-                if not (is_text or is_map) or not telling.search(field.name) or HARMLESS.search(field.name):
-                    continue
-                covered = message.full_name in SECRET_MESSAGES or field.name in SENSITIVE.get(message.full_name, ())
-                if not covered:
-                    forgotten.append(f"{message.full_name}.{field.name}")
+    forgotten = [
+        f"{message.full_name}.{field.name}"
+        for message in _all_messages()
+        for field in message.fields
+        if _is_text(field) and telling.search(field.name) and not HARMLESS.search(field.name)
+        if message.full_name not in SECRET_MESSAGES and field.name not in SENSITIVE.get(message.full_name, ())
+    ]
     assert forgotten == []
+
+
+def _all_messages() -> Iterator[Any]:
+    for module in pkgutil.iter_modules(gloo_nomad.api.gen.__path__):
+        if module.name.endswith("_pb2"):
+            described = import_module(f"gloo_nomad.api.gen.{module.name}").DESCRIPTOR.message_types_by_name.values()
+            yield from (inner for top in described for inner in _messages(top))
+
+
+def _is_text(field: FieldDescriptor) -> bool:
+    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+    return is_map or field.type in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES}
 
 
 def test_table_names_fields_that_exist() -> None:
