@@ -153,9 +153,10 @@ def _assemble(served: Iterable[ServedUpstream], groups: Iterable[Problems]) -> C
             text = f"its cluster would be named {upstream.cluster} like that of {other.ref}; rename one of them"
             problems.append(error("metadata.name", text).on(UPSTREAM.object_ref(upstream.ref)))
     sent = [by_cluster[name] for name in sorted(by_cluster)]
+    secrets = {secret.name: secret for upstream in sent for secret in upstream.secrets}
     return ClusterSet(
         MappingProxyType({upstream.cluster: upstream.resource for upstream in sent if upstream.resource is not None}),
-        MappingProxyType({secret.name: secret for upstream in sent for secret in upstream.secrets}),
+        MappingProxyType({name: secrets[name] for name in sorted(secrets)}),
         tuple(problems) + tuple(problem for found in groups for problem in found),
         MappingProxyType({upstream.cluster: upstream for upstream in sent}),
         tuple(upstream for upstream in sent if upstream.services),
