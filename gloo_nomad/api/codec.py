@@ -55,12 +55,13 @@ def decode(kind: Kind, text: bytes, expected: Ref | None = None) -> Decoded:
     """The object in *text*.
 
     *expected* is the name that the key or file says; metadata that says otherwise rejects the object, and its problems
-    are addressed to the name that exists.
+    are addressed to the name that exists. Without it they are addressed to what metadata says, as far as it is text.
     """
     address = kind.object_ref(expected or Ref("", ""))
     status: Mapping[str, Any] = {}
     try:
         document = parse_document(text)
+        address = kind.object_ref(expected or _written_name(document))
         status = _read_statuses(kind, document)
         message = _build(kind, document)
         ref = _check_metadata(kind, message, expected)
@@ -173,6 +174,16 @@ def _mapping(document: dict[str, Any], name: str) -> dict[str, Any]:
         error.within(name)
         raise error
     return value
+
+
+def _written_name(document: Mapping[str, Any]) -> Ref:
+    metadata = document.get("metadata")
+    found = metadata if isinstance(metadata, dict) else {}
+    namespace, name = (
+        value if isinstance(value := found.get(key), str) and _NAME.fullmatch(value) else ""
+        for key in ("namespace", "name")
+    )
+    return Ref(namespace, name)
 
 
 def _check_metadata(kind: Kind, message: Any, expected: Ref | None) -> ObjectRef:

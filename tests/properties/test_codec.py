@@ -68,26 +68,33 @@ def fill(out: Any, draw: st.DrawFn, depth: int) -> None:
     fields = [field for field in out.DESCRIPTOR.fields if depth > 0 or field.message_type is None]
     least = min(len(fields), 2 if depth >= 3 else 0)
     for field in draw(st.lists(st.sampled_from(fields), min_size=least, max_size=5, unique=True)) if fields else ():
-        entry = field.message_type if field.message_type and field.message_type.GetOptions().map_entry else None
-        target = getattr(out, field.name)
-        if entry is not None:
-            value = entry.fields_by_name["value"]
-            for key in draw(st.lists(scalars(entry.fields_by_name["key"]), max_size=2, unique=True)):
-                if value.message_type is None:
-                    target[key] = draw(scalars(value))
-                else:
-                    fill(target[key], draw, depth - 1)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            fill_map(getattr(out, field.name), field.message_type.fields_by_name, draw, depth)
         elif field.is_repeated:
-            for _ in range(draw(st.integers(0, 2))):
-                if field.message_type is None:
-                    target.append(draw(scalars(field)))
-                else:
-                    fill(target.add(), draw, depth - 1)
+            fill_list(getattr(out, field.name), field, draw, depth)
         elif field.message_type is None:
             setattr(out, field.name, draw(scalars(field)))
         else:
-            target.SetInParent()
-            fill(target, draw, depth - 1)
+            getattr(out, field.name).SetInParent()
+            fill(getattr(out, field.name), draw, depth - 1)
+
+
+def fill_map(out: Any, entry: Any, draw: st.DrawFn, depth: int) -> None:
+    """Up to two entries of a map."""
+    for key in draw(st.lists(scalars(entry["key"]), max_size=2, unique=True)):
+        if entry["value"].message_type is None:
+            out[key] = draw(scalars(entry["value"]))
+        else:
+            fill(out[key], draw, depth - 1)
+
+
+def fill_list(out: Any, field: Any, draw: st.DrawFn, depth: int) -> None:
+    """Up to two items of a list."""
+    for _ in range(draw(st.integers(0, 2))):
+        if field.message_type is None:
+            out.append(draw(scalars(field)))
+        else:
+            fill(out.add(), draw, depth - 1)
 
 
 @st.composite
