@@ -135,9 +135,9 @@ def make_world(*texts: str, settings: Mapping[str, Any] | None = None) -> World:
 
 def virtual_service(*routes: str, name: str = "vs", domains: str = "['*']", more: str = "") -> str:
     """A VirtualService with routes in YAML's flow style."""
-    listed = "\n".join(f"  - {route}" for route in routes)
+    listed = "".join(f"\n  - {route}" for route in routes) or " []"
     head = f"kind: VirtualService\nmetadata: {{name: {name}, namespace: gloo-system}}\n{more}\n"
-    return f"{head}virtualHost:\n  domains: {domains}\n  routes:\n{listed or '  []'}\n"
+    return f"{head}virtualHost:\n  domains: {domains}\n  routes:{listed}\n"
 
 
 def upstream(name: str = "up", spec: str = "static: {hosts: [{addr: 127.0.0.1, port: 8081}]}") -> str:
