@@ -210,10 +210,10 @@ def _error(path: str, message: str) -> FieldError:
 
 
 def _with_line(error: FieldError, text: bytes) -> str:
-    """The message, and where a text of many lines has it."""
-    line = (
-        line_of(text, error.trail) if error.trail and text.count(b"\n") > 1 and " line " not in error.message else None
-    )
+    """The message, and where a text of several lines has it."""
+    if error.names_line or text.count(b"\n") <= 1:
+        return error.message
+    line = line_of(text, error.trail)
     return error.message if line is None else f"{error.message} (line {line})"
 
 

@@ -34,9 +34,11 @@ Segment = str | int | MapKey
 class FieldError(ValueError):
     """One field is wrong. Whoever passes it on says where, from the inside out."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, names_line: bool = False) -> None:
         super().__init__(message)
         self.message = message
+        self.names_line = names_line
+        """Whether the message says itself in which line it is."""
         self.trail: list[Segment] = []
 
     def within(self, segment: Segment) -> None:

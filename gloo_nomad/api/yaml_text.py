@@ -27,6 +27,8 @@ _INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+|0o?
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?", re.ASCII)
 _SPECIAL_FLOAT: Final = re.compile(r"[-+]?\.(inf|Inf|INF|nan|NaN|NAN)", re.ASCII)
 _LONGEST_NUMBER: Final = 40
+_SEARCHED_BYTES: Final = 64 * 1024
+"""Lines of errors are looked for in texts up to this size; it takes about as long as parsing again."""
 _TAG: Final = "tag:yaml.org,2002:"
 _QUOTE_ALWAYS: Final = re.compile(
     r"[-+.0-9][-+.:0-9_eExXoObBa-fA-F]*|[yYnN]|=|<<|[-+]?\.(inf|nan)", re.ASCII | re.IGNORECASE
@@ -194,7 +196,8 @@ def _height(value: Any) -> int:
 
 
 def _twice(key: str, event: Any) -> FieldError:
-    error = FieldError(f"the key {quoted(key)} stands twice, the second time in line {_line(event)}; remove one")
+    text = f"the key {quoted(key)} stands twice, the second time in line {_line(event)}; remove one"
+    error = FieldError(text, names_line=True)
     error.within(key)
     return error
 
@@ -217,7 +220,12 @@ def _explain(failure: yaml.YAMLError) -> str:
 
 
 def line_of(text: bytes, trail: list[Segment]) -> int | None:
-    """The line in which the value at *trail* begins; None if that cannot be told. Only called to explain an error."""
+    """The line in which the value at *trail* begins; None if that cannot be told, or would cost too much.
+
+    *text* must have been read by ``parse_yaml`` before: PyYAML's own recursion has no bound.
+    """
+    if len(text) > _SEARCHED_BYTES:
+        return None
     try:
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError):

@@ -75,6 +75,16 @@ class TestMistakes:
         """A text of many lines is told where the value stands."""
         assert rejection_of(GOOD.replace("1.5s", "xx")).message.endswith("(line 15)")
 
+    def test_no_line_of_a_large_text(self) -> None:
+        """In a very large text the line is not looked for, which would cost as much as reading it again."""
+        message = rejection_of(GOOD.replace("1.5s", "xx") + "#\n" * 40_000).message
+
+        assert message == '"xx" is not a duration; write for example 1.5s'
+
+    def test_twice_before_deep_nesting(self) -> None:
+        """An error that is found first does not lead into what comes after it."""
+        assert "stands twice" in rejection_of("a: 1\na: 2\nb: " + "[" * 200_000).message
+
     def test_enum(self) -> None:
         """An unknown name or number is answered with the known names."""
         head = "metadata: {name: default, namespace: gloo-system}\n"
