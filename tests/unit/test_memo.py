@@ -280,7 +280,7 @@ class TestSweep:
 
 
 class TestSpeed:
-    """Rounds in which next to nothing changed are cheap. The bounds are several times what is measured."""
+    """Rounds in which next to nothing changed are cheap. The bound is many times what is measured, for machines that do other things too."""
 
     def test_round_after_a_change(self) -> None:
         """3,000 results of 10 look-ups each are confirmed after a change of what they looked into."""
@@ -301,7 +301,7 @@ class TestSpeed:
             durations.append(time.perf_counter() - start)
             snapshot = changed(snapshot, "x", {refs[5_000]: Value()})
 
-        assert min(durations[1:]) < 0.050
+        assert min(durations[1:]) < 0.090
 
 
 LABELS = st.sampled_from(["red", "blue"])

@@ -266,7 +266,7 @@ class TestCollection:
         assert len(third._steps) <= 16
 
     def test_speed(self) -> None:
-        """One change among 10,000 objects costs about a millisecond. The bound is several times what is measured."""
+        """One change among 10,000 objects costs about a millisecond. The bound is many times what is measured."""
         store = Store()
         everything = {Ref("ns", f"{number:05}"): Entry(number + 1, created=number + 1) for number in range(10_000)}
         store.apply(Change("kv", KIND, everything, complete=True))
@@ -277,7 +277,7 @@ class TestCollection:
             assert store.apply(Change("kv", KIND, {ref: Entry(-1 - number)}))
             durations.append(time.perf_counter() - start)
 
-        assert sorted(durations)[5] < 0.010
+        assert sorted(durations)[5] < 0.030
 
 
 SOURCES = st.sampled_from(["files", "kv"])
