@@ -280,7 +280,7 @@ class TestSweep:
 
 
 class TestSpeed:
-    """Rounds in which next to nothing changed are cheap. The bound is many times what is measured, for machines that do other things too."""
+    """Rounds in which next to nothing changed are cheap. The bound is loose."""
 
     def test_round_after_a_change(self) -> None:
         """3,000 results of 10 look-ups each are confirmed after a change of what they looked into."""
