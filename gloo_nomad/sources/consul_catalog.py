@@ -53,9 +53,7 @@ class ConsulCatalog:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                for task in (keeper, *self._watching.values()):
-                    if task.done():
-                        task.result()  # only a defect of this program ends them: it must not stay hidden
+                _raise_defects(keeper, *self._watching.values())
                 now = dict(sorted(self._known.items()))
                 if now.keys() == self._watching.keys() and now != sent:
                     sent = now
@@ -104,3 +102,10 @@ class ConsulCatalog:
                     self._wake.set()
         finally:
             self._wake.set()
+
+
+def _raise_defects(*tasks: "asyncio.Task[None]") -> None:
+    """Only a defect of this program ends a watch: it must not stay hidden."""
+    for task in tasks:
+        if task.done():
+            task.result()

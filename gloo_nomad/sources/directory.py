@@ -5,7 +5,8 @@ that is being written is left alone until it does not change any more, so that h
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -133,18 +134,23 @@ class DirectorySource:
         """
         reader = FolderReader(self.name, self.folder, self._layout, self._namespaces)
         while True:
-            try:
-                with watch_folder(self.folder) as wake:
-                    watched = identity(self.folder)
-                    while watched is not None and watched == identity(self.folder):
-                        for change in await self._look(reader):
-                            yield change
-                            self.state.sent(change.kind)
-                        await wake.wait()
-                        wake.clear()
-            except OSError as failure:
-                self._fail(failure)
+            with self._failures_reported(), watch_folder(self.folder) as wake:
+                watched = identity(self.folder)
+                while watched is not None and watched == identity(self.folder):
+                    for change in await self._look(reader):
+                        yield change
+                        self.state.sent(change.kind)
+                    await wake.wait()
+                    wake.clear()
             await self._wait_for_folder()
+
+    @contextmanager
+    def _failures_reported(self) -> Iterator[None]:
+        """A folder that cannot be watched or read is reported, and then tried again."""
+        try:
+            yield
+        except OSError as failure:
+            self._fail(failure)
 
     async def _look(self, reader: FolderReader) -> list[Change]:
         """What is different once nothing is being written any more."""
