@@ -112,6 +112,8 @@ def _innermost(failure: BaseException) -> str:
 
 def open_session(tls: Tls, max_body: int = _MAX_BODY) -> Any:
     """A ``requests.Session`` with these TLS options and a bound on answers, in bytes."""
+    if tls.insecure:  # said once by the settings, not at each request by the library
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     session = requests.Session()
     session.trust_env = False
     adapter = _Adapter(tls, max_body)

@@ -53,10 +53,15 @@ class SecretsReader:
     engine: int = 0
     """The KV engine's version; 0 until it is known."""
     _entries: dict[Ref, Entry] = field(default_factory=dict)
+    _trusted: bool = False
 
     async def read(self) -> dict[Ref, Entry]:
-        """All secrets as they are now; those that did not change are the same entries. Raises ``WorldError``."""
-        self.engine = self.engine or await self.client.kv_version(self.place.mount)
+        """All secrets as they are now. Raises ``WorldError``.
+
+        After a failure all are read anew, whatever their versions: it may be another Vault, or a restored one.
+        """
+        trusted, self._trusted = self._trusted, False
+        self.engine = self.engine if trusted else await self.client.kv_version(self.place.mount)
         refs = await self._list()
         before, found = self._entries, dict[Ref, Entry]()
         pending = sorted(refs, reverse=True)
@@ -64,12 +69,13 @@ class SecretsReader:
         async def work() -> None:
             while pending:
                 ref = pending.pop()
-                entry = await self._read(ref, before.get(ref))
+                entry = await self._read(ref, before.get(ref), trusted=trusted)
                 if entry is not None:
                     found[ref] = entry
 
         await _all_or_first_failure(work() for _ in range(min(_CONCURRENCY, len(pending))))
         self._entries = dict(sorted(found.items()))
+        self._trusted = True
         return self._entries
 
     async def _list(self) -> list[Ref]:
@@ -86,11 +92,11 @@ class SecretsReader:
         path = f"{self.place.folder}/{namespace}".rstrip("/")
         return await self.client.list_names(self.place.mount, path, self.engine)
 
-    async def _read(self, ref: Ref, before: Entry | None) -> Entry | None:
+    async def _read(self, ref: Ref, before: Entry | None, *, trusted: bool) -> Entry | None:
         """The secret of that name; None if there is none. One that may not be read is rejected, alone."""
         path = "/".join(part for part in (self.place.folder, ref.namespace, ref.name) if part)
         try:
-            if self.engine == 2 and before is not None and before.version:
+            if trusted and self.engine == 2 and before is not None and before.version:
                 version = await self._version(path)
                 if version == before.version:
                     return before
