@@ -90,7 +90,7 @@ def _build_added(entries: Any, name: str, context: Context, findings: list[Findi
 
 def _headers_of(entry: Any, context: Context) -> Iterator[tuple[str, str, Finding | None]]:
     """Name and value of each header that an entry stands for, or what is wrong."""
-    if entry.DESCRIPTOR.fields_by_name.get("header_secret_ref") and entry.HasField("header_secret_ref"):
+    if not entry.HasField("header") and hasattr(entry, "header_secret_ref") and entry.HasField("header_secret_ref"):
         yield from _headers_of_secret(Ref(entry.header_secret_ref.namespace, entry.header_secret_ref.name), context)
     elif not entry.HasField("header"):
         yield "", "", error("header", "is required")

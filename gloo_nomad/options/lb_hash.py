@@ -23,10 +23,12 @@ READS: Claims = {
 
 
 def apply_route(options: route_options_pb2.RouteOptions, out: Any, context: RouteContext) -> Findings:
+    if not options.HasField("lb_hash"):
+        return ()
     findings = [*refuse_unforwarded(options, ("lb_hash",), context)]
     for index, policy in enumerate(options.lb_hash.hash_policies):
         findings += _check(policy, f"lbHash.hashPolicies[{index}]")
-    if not is_rejected(findings) and context.has_route_action:
+    if not is_rejected(findings):
         out.route.hash_policy.extend(_build_policy(policy) for policy in options.lb_hash.hash_policies)
     return findings
 

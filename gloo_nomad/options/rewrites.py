@@ -23,6 +23,8 @@ READS: Claims = {
 
 
 def apply_route(options: route_options_pb2.RouteOptions, out: Any, context: RouteContext) -> Findings:
+    if not any(options.HasField(name) for name in _OPTIONS):
+        return ()
     findings = [*refuse_unforwarded(options, _OPTIONS, context), *_check(options)]
     if is_rejected(findings):
         return findings

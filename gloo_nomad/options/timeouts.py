@@ -19,6 +19,8 @@ READS: Claims = {"gloo.solo.io.RouteOptions.MaxStreamDuration": EVERY}
 
 
 def apply_route(options: route_options_pb2.RouteOptions, out: Any, context: RouteContext) -> Findings:
+    if not any(options.HasField(name) for name in _OPTIONS):
+        return ()
     findings = [
         *refuse_unforwarded(options, _OPTIONS, context),
         *refuse_durations(options, _DURATIONS),
