@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf import symbol_database
+from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 
 from gloo_nomad.options.cases import PACKAGE, Case, load_cases, option_names
@@ -113,7 +113,7 @@ def test_each_claimed_field_is_set_in_a_case(name: str) -> None:
 
 def _fields(claims: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str]]:
     for message, names in claims.items():
-        every = symbol_database.Default().pool.FindMessageTypeByName(message).fields_by_name
+        every = descriptor_pool.Default().FindMessageTypeByName(message).fields_by_name
         yield from ((message, name) for name in (every if names == EVERY else names))
 
 
