@@ -10,6 +10,7 @@ from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
+from gloo_nomad import settings as settings_module
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.kinds import CONFIG_KINDS, SETTINGS, Kind
 from gloo_nomad.api.refs import ObjectRef, Ref
@@ -96,7 +97,7 @@ def _warn_unclaimed(kind: Kind, ref: Ref, message: Any) -> Problems:
 @cache
 def claims() -> Mapping[str, frozenset[str]]:
     """Every field of the contract that some module makes work, by message name."""
-    return collect([module for package in _FEATURE_PACKAGES for module in modules(package)])
+    return collect([settings_module, *(module for package in _FEATURE_PACKAGES for module in modules(package))])
 
 
 def _assemble(envoy: EnvoyProxy, clusters: ClusterSet) -> XdsSnapshot:

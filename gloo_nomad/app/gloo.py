@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from gloo_nomad.admin.metrics import Metrics
+from gloo_nomad.admin.proxy_debug import serving_proxies
 from gloo_nomad.admin.server import build_app
 from gloo_nomad.admin.view import AdminView, Client, SourceState
 from gloo_nomad.app.engine import Engine
@@ -76,6 +77,16 @@ def admin_view(engine: Engine, sources: Sources, cache: XdsCache | None) -> Admi
         problems=engine.problems,
         clients=lambda: _clients(cache) if cache is not None else (),
     )
+
+
+async def serve_proxy_debug(engine: Engine) -> None:
+    """Serves the computed proxies until cancelled; without its port everything else goes on."""
+    host, port = engine.base.proxy_debug_bind
+    try:
+        async with serving_proxies(host, port, lambda: engine.translation.proxies if engine.translation else ()):
+            await asyncio.Event().wait()
+    except ServingError as failure:
+        log.warning("no_proxy_debug", reason=str(failure))
 
 
 async def serve_admin(engine: Engine, view: AdminView, metrics: Metrics) -> None:

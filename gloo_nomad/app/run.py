@@ -14,7 +14,7 @@ from gloo_nomad.app.clients import consul_options
 from gloo_nomad.app.discovery import Discovery, watch_catalog
 from gloo_nomad.app.engine import Engine, Outputs
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
-from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_xds, write_statuses
+from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_proxy_debug, serve_xds, write_statuses
 from gloo_nomad.app.sources import ALL_KINDS, Sources
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.frontdoor.folder_objects import FolderObjects
@@ -113,6 +113,7 @@ class _Process:
         tasks.create_task(serve_admin(self.engine, self.view, self.metrics), name="admin")
         if self.cache is not None:
             tasks.create_task(serve_xds(self.engine, self.cache, self.metrics), name="xds")
+            tasks.create_task(serve_proxy_debug(self.engine), name="proxy debug")
         if "gateway" in self.roles:
             tasks.create_task(serve_front_door(self.engine, self._objects()), name="front door")
         if self.client is not None and self.engine.base.uses_consul_kv:
