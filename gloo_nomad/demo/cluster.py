@@ -56,7 +56,7 @@ def _demo(stack: ExitStack) -> None:
     say("writing consul-kv-seed/ to Consul")
     put_seed(cluster.consul, http=ports.http, https=ports.https)
     say(f"nomad job run {JOBS}/gloo.nomad.hcl")
-    run_main_job(cluster, ports)
+    run_main_job(cluster, ports, drain_seconds="1")
     cluster.nomad.command("job", "run", "-detach", *echo_variables(), str(JOBS / "echo.nomad.hcl"))
     _wait_for_services(cluster)
 
