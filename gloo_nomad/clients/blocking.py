@@ -121,8 +121,11 @@ async def watch_index(
         asked, answer, took = await _ask(query, asked, limit, report, pace)
         step = follow_index(asked, answer.index, early=took < limit * _EARLY)
         asked = step.index
+        seen = Seen(answer, step.trusted)
+        del answer  # nothing may hold a large answer while the next one is waited for
         if step.changed:
-            yield Seen(answer, step.trusted)
+            yield seen
+        del seen
 
 
 async def _ask(query: Query[A], asked: int, wait: float, report: Report, pace: Pace) -> tuple[int, A, float]:

@@ -48,5 +48,6 @@ class ConsulKvSource:
         async with aclosing(watch_prefix(self._client, prefix, self._wait, report)) as found:
             async for change in found:
                 objects = await reader.read(change)
+                del change  # as in watch_index: its pairs hold the whole answer
                 if objects is not None:
                     yield objects

@@ -13,6 +13,7 @@ from gloo_nomad.api.refs import Ref
 from gloo_nomad.clients.blocking import watch_index
 from gloo_nomad.clients.consul import READ_STALE, ConsulClient, Reading
 from gloo_nomad.clients.consul_answers import HealthAnswer, HealthEntry
+from gloo_nomad.clients.http import WorldError
 from gloo_nomad.sources.service_sweep import sweep_services
 from gloo_nomad.sources.source import SourceState, cancel
 from gloo_nomad.store.change import Change, Entry
@@ -126,9 +127,17 @@ class ConsulServicesSource:
     async def _sweep(self) -> None:
         """Reads what has no query of its own."""
 
-        async def read(key: ServiceKey) -> None:
+        async def read(key: ServiceKey) -> bool:
             dc, name = key
-            self._learn(key, await self._client.health_service(name, dc, reading=self._reading))
+            try:
+                answer = await self._client.health_service(name, dc, reading=self._reading)
+            except WorldError as failure:
+                if key in self._wanted:
+                    self.state.fail(_part(key), str(failure))
+                return False
+            self.state.succeed(_part(key))
+            self._learn(key, answer)
+            return True
 
         def remaining() -> frozenset[ServiceKey]:
             return self._wanted - self._watching.keys()

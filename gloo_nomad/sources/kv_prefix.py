@@ -67,5 +67,7 @@ async def watch_prefix(
     async with aclosing(watch_index(query, limit, report, pace)) as answers:
         async for seen in answers:
             change = keys.compare(seen.answer.pairs, trusted=seen.trusted)
+            del seen  # as in watch_index: pairs hold the whole answer
             if change is not None:
                 yield change
+            del change

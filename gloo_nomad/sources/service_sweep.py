@@ -9,7 +9,6 @@ from typing import Final
 from gloo_nomad.clients.blocking import Pace, watch_index
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.consul_answers import HealthAnswer, NamesAnswer
-from gloo_nomad.clients.http import WorldError
 from gloo_nomad.sources.source import SourceState
 
 _CONCURRENCY: Final = 8
@@ -25,10 +24,12 @@ ServiceKey = tuple[str, str]
 async def sweep_services(
     client: ConsulClient,
     remaining: Callable[[], frozenset[ServiceKey]],
-    read: Callable[[ServiceKey], Awaitable[None]],
+    read: Callable[[ServiceKey], Awaitable[bool]],
     state: SourceState,
 ) -> None:
     """Calls *read* for ever for each of the *remaining* services: at once for new ones, then after each change.
+
+    *read* says whether it could be read; otherwise it is tried again soon.
 
     The wake-ups are two blocking queries per datacenter, one for checks and one for registrations, as long as there
     are services to sweep.
@@ -43,7 +44,7 @@ async def sweep_services(
             due = keys if wake.is_set() else keys - read_once
             wake.clear()
             began = time.monotonic()
-            failed = await _read_all(due, read, state)
+            failed = await _read_all(due, read)
             read_once = keys - failed
             await asyncio.sleep(max(_REST, time.monotonic() - began) if due else _CHECK)
     finally:
@@ -61,6 +62,8 @@ def _follow(
     for dc in wakers.keys() - datacenters:
         for task in wakers.pop(dc):
             task.cancel()
+        for part in (f"checks@{dc}", f"names@{dc}"):
+            state.forget(part)
     for dc in sorted(datacenters - wakers.keys()):
         wakers[dc] = [
             asyncio.create_task(_wake_on_checks(client, dc, wake, state), name=f"{state.name}/checks@{dc}"),
@@ -86,9 +89,7 @@ async def _wake_on_names(client: ConsulClient, dc: str, wake: asyncio.Event, sta
             wake.set()
 
 
-async def _read_all(
-    keys: Iterable[ServiceKey], read: Callable[[ServiceKey], Awaitable[None]], state: SourceState
-) -> frozenset[ServiceKey]:
+async def _read_all(keys: Iterable[ServiceKey], read: Callable[[ServiceKey], Awaitable[bool]]) -> frozenset[ServiceKey]:
     """Reads each, a few at a time; those that could not be read."""
     queue = sorted(keys, reverse=True)
     failed: set[ServiceKey] = set()
@@ -96,12 +97,8 @@ async def _read_all(
     async def work() -> None:
         while queue:
             key = queue.pop()
-            try:
-                await read(key)
-                state.succeed(f"sweep {key[1]}")
-            except WorldError as failure:
+            if not await read(key):
                 failed.add(key)
-                state.fail(f"sweep {key[1]}", str(failure))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(_CONCURRENCY, len(queue))):
