@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_bad_values_spoil_only_themselves(daemon: tuple[Daemon, int], served: Ca
     for name, (value, _) in BAD_VALUES.items():
         running.consul.put(running.key("VirtualService", name), value)
     for name, (_, told) in BAD_VALUES.items():
-        wait_until(lambda n=name: running.problems_of(n) != [], f"the report on {name}", 10)
+        wait_until(partial(_is_reported, running, name), f"the report on {name}", 10)
         assert told in str(running.problems_of(name)), name
     running.put("VirtualService", "good", host("good.test", direct("changed")))
     wait_until(lambda: served("good.test") == (200, "changed"), "the change beside bad values", 10)
@@ -187,6 +188,10 @@ def test_unsupported_fields_are_named(daemon: tuple[Daemon, int]) -> None:
     running.put("VirtualService", "partly", host("partly.test", route))
     status = running.wait_status("VirtualService", "partly", "Warning")
     assert "virtualHost.routes[0].options.transformations" in status["reason"]
+
+
+def _is_reported(daemon: Daemon, name: str) -> bool:
+    return daemon.problems_of(name) != []
 
 
 def _translations(daemon: Daemon) -> float:
