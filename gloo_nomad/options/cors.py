@@ -4,6 +4,7 @@ Envoy's filter leaves direct responses alone, so these get the policy of their r
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/cors_filter
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -38,6 +39,10 @@ _LISTS: Final = (
     ("allow_headers", "allowHeaders"),
     ("expose_headers", "exposeHeaders"),
 )
+
+_MAX_AGE: Final = re.compile(r"(-?[0-9]{1,9})([smhd]?)", re.ASCII)
+"""The reference's documentation writes ``1d``, which no browser reads."""
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def apply_virtual_host(
@@ -91,7 +96,7 @@ def _apply_headers(policy: cors_pb2.CorsPolicy, exposed: Iterable[str], out: Any
         "access-control-allow-methods": ",".join(policy.allow_methods),
         "access-control-allow-headers": ",".join(policy.allow_headers),
         "access-control-expose-headers": ",".join(exposed),
-        "access-control-max-age": policy.max_age,
+        "access-control-max-age": _max_age(policy),
         "access-control-allow-credentials": "true" if policy.allow_credentials else "",
     }
     out.response_headers_to_add.extend(_build_header(name, value) for name, value in headers.items() if value)
@@ -125,8 +130,14 @@ def _check(policy: cors_pb2.CorsPolicy) -> Iterator[Finding]:
         for index, value in enumerate(getattr(policy, name)):
             if fault := value_fault(value):
                 yield error(f"cors.{written}[{index}]", fault)
-    if policy.max_age and not (policy.max_age.isascii() and policy.max_age.isdigit()):
-        yield error("cors.maxAge", f"{quote(policy.max_age)} is no number of seconds")
+    if policy.max_age and not _max_age(policy):
+        yield warning("cors.maxAge", f"{quote(policy.max_age)} is no number of seconds like 86400, nor 1d; left out")
+
+
+def _max_age(policy: cors_pb2.CorsPolicy) -> str:
+    """Seconds, as browsers read them; ``1d`` and the like are written out. Empty for what is neither."""
+    written = _MAX_AGE.fullmatch(policy.max_age)
+    return str(int(written[1]) * _UNITS[written[2]]) if written else ""
 
 
 def _build_policy(policy: cors_pb2.CorsPolicy, exposed: Iterable[str]) -> Any:
@@ -138,7 +149,7 @@ def _build_policy(policy: cors_pb2.CorsPolicy, exposed: Iterable[str]) -> Any:
         allow_methods=",".join(policy.allow_methods),
         allow_headers=",".join(policy.allow_headers),
         expose_headers=",".join(exposed),
-        max_age=policy.max_age,
+        max_age=_max_age(policy),
     )
     built.allow_credentials.value = policy.allow_credentials
     return built
