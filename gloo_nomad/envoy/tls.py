@@ -8,6 +8,7 @@ from typing import Any, Final
 from envoy.config.core.v3 import base_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 
+from gloo_nomad.acceptance.names import server_name_fault
 from gloo_nomad.api.gen import settings_pb2, ssl_pb2
 from gloo_nomad.api.kinds import SECRET
 from gloo_nomad.api.refs import Ref
@@ -41,7 +42,6 @@ READS: Claims = {
 DEFAULT_ALPN: Final = ("h2", "http/1.1")
 NO_ALPN: Final = ("allow_empty",)
 """What ``alpnProtocols`` says to have none."""
-MAX_SNI_BYTES: Final = 255
 _AUTHENTICATED: Final = ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")
 CIPHER_SUITES: Final = frozenset(
     {f"ECDHE-{key}-{cipher}" for key in ("ECDSA", "RSA") for cipher in _AUTHENTICATED}
@@ -50,9 +50,9 @@ CIPHER_SUITES: Final = frozenset(
 """Cipher suites up to TLS 1.2 that Envoy's BoringSSL knows (each tried)."""
 FIXED_SUITES: Final = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
 """Those of TLS 1.3, which BoringSSL always offers and does not let anyone choose."""
-CURVES: Final = frozenset(
-    {"X25519", "X25519MLKEM768", "MLKEM1024", "P-256", "P-384", "P-521", "prime256v1", "secp384r1", "secp521r1"}
-)
+_SAME_CURVES: Final = {"prime256v1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+CURVES: Final = frozenset({"X25519", "X25519MLKEM768", "MLKEM1024", "P-256", "P-384", "P-521", *_SAME_CURVES})
+"""Groups of a key exchange that BoringSSL knows (each tried)."""
 
 NO_MATERIAL: Final = TlsMaterial()
 """Material that is asked for and not there."""
@@ -115,8 +115,8 @@ def build_upstream_socket(config: ssl_pb2.UpstreamSslConfig, server_name: str, s
     findings += _apply_common(config, draft, one_way=config.one_way_tls.value, default=())
     if not config.HasField("parameters"):
         findings += _apply_parameters(scope.settings.upstreamOptions.ssl_parameters, draft.common)
-    if len(server_name.encode()) > MAX_SNI_BYTES:
-        findings.append(error("sni", f"must not be longer than {MAX_SNI_BYTES} bytes"))
+    if fault := server_name_fault(config.sni):
+        findings.append(error("sni", fault))
     usable = material is not NO_MATERIAL and not is_rejected(findings)
     return TlsSocket(_pack(context), usable, tuple(draft.secrets), tuple(findings))
 
@@ -229,11 +229,16 @@ def _apply_parameters(parameters: ssl_pb2.SslParameters, out: Any) -> Iterator[F
     out.tls_params.tls_minimum_protocol_version = least
     out.tls_params.tls_maximum_protocol_version = most
     yield from _apply_suites(parameters, out.tls_params)
+    yield from _apply_curves(parameters, out.tls_params)
+
+
+def _apply_curves(parameters: ssl_pb2.SslParameters, out: Any) -> Iterator[Finding]:
+    """Each curve once, under one of its names."""
     for index, curve in enumerate(parameters.ecdh_curves):
-        if curve in CURVES:
-            out.tls_params.ecdh_curves.append(curve)
-        else:
+        if curve not in CURVES:
             yield error(f"parameters.ecdhCurves[{index}]", f"{curve[:80]!r} is not known; use {_listed(CURVES)}")
+        elif _SAME_CURVES.get(curve, curve) not in out.ecdh_curves:
+            out.ecdh_curves.append(_SAME_CURVES.get(curve, curve))
 
 
 def _apply_suites(parameters: ssl_pb2.SslParameters, out: Any) -> Iterator[Finding]:
@@ -243,7 +248,8 @@ def _apply_suites(parameters: ssl_pb2.SslParameters, out: Any) -> Iterator[Findi
         if suite in FIXED_SUITES:
             yield warning(path, f"{suite} belongs to TLS 1.3, whose suites are always offered and cannot be chosen")
         elif all(alternative in CIPHER_SUITES for alternative in alternatives):
-            out.cipher_suites.append(suite)
+            if suite not in out.cipher_suites:
+                out.cipher_suites.append(suite)
         else:
             yield error(path, f"{suite[:80]!r} is not known to Envoy; use {_listed(CIPHER_SUITES)}")
 

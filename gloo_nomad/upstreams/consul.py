@@ -6,12 +6,12 @@ stores (its *twin*), has two keys that never change with the tags of the day: ``
 text, and ``dc``. So its cluster stays as it is while tags come and go.
 """
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from envoy.config.endpoint.v3 import endpoint_pb2
 
+from gloo_nomad.acceptance.names import is_ip_address
 from gloo_nomad.api.gen import settings_pb2, upstream_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.options.hooks import Claims, ClusterContext
@@ -139,9 +139,7 @@ def _wanted(upstream: upstream_pb2.Upstream, instances: Iterable[ServiceInstance
 
 
 def _fault(instance: Instance) -> str:
-    try:
-        ipaddress.ip_address(instance.address)
-    except ValueError:
+    if not is_ip_address(instance.address):
         return f"its address {instance.address!r} is no IP address"
     if not 1 <= instance.port <= 65535:
         return f"{instance.port} is no port"

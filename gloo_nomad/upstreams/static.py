@@ -4,14 +4,13 @@ All addresses: Envoy keeps them as they are. Any name: Envoy resolves all, again
 TLS goes by ``useTls``, or by port 443 when that is not set; every host may have a server name of its own.
 """
 
-import ipaddress
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
+from gloo_nomad.acceptance.names import address_fault, is_ip_address, server_name_fault
 from gloo_nomad.api.gen import static_pb2, upstream_pb2
 from gloo_nomad.options.hooks import Claims, ClusterContext
 from gloo_nomad.reports import Finding, error
@@ -24,9 +23,6 @@ FIELDS: Claims = {
 }
 
 _SOCKET_METADATA: Final = "envoy.transport_socket_match"
-_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
-_HOST_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?\Z")
-_MAX_HOST_NAME: Final = 253
 _HTTPS: Final = 443
 _MAX_WEIGHT_SUM: Final = 0xFFFF_FFFF
 
@@ -36,7 +32,7 @@ def apply_type(upstream: upstream_pb2.Upstream, out: Any, context: ClusterContex
     hosts = upstream.static.hosts
     if not hosts:
         yield error("static.hosts", "is empty: name at least one host with addr and port")
-    out.type = "STRICT_DNS" if any(_is_name(host.addr) for host in hosts) else "STATIC"
+    out.type = "STRICT_DNS" if any(not is_ip_address(host.addr) for host in hosts) else "STATIC"
     if out.type == out.STRICT_DNS:
         has_ipv6 = any(":" in host.addr for host in hosts)
         out.dns_lookup_family = "V4_PREFERRED" if has_ipv6 else "V4_ONLY"
@@ -76,7 +72,7 @@ def _server_name(upstream: upstream_pb2.Upstream, host: static_pb2.Host) -> str:
         return written
     spec = upstream.static
     rewrite = not spec.HasField("auto_sni_rewrite") or spec.auto_sni_rewrite.value
-    return host.addr if rewrite and _is_name(host.addr) else ""
+    return host.addr if rewrite and not is_ip_address(host.addr) else ""
 
 
 def _apply_host(host: static_pb2.Host, out: Any) -> None:
@@ -98,25 +94,15 @@ def _mark_socket(out: Any, server_name: str) -> None:
 
 
 def _host_findings(host: static_pb2.Host, path: str) -> Iterator[Finding]:
-    if not host.addr:
-        yield error(f"{path}.addr", "is required: an IP address or a host name")
-    elif _is_name(host.addr) and (len(host.addr) > _MAX_HOST_NAME or not _HOST_NAME.match(host.addr)):
-        yield error(f"{path}.addr", f"{host.addr[:80]!r} is neither an IP address nor a host name")
+    if fault := address_fault(host.addr):
+        yield error(f"{path}.addr", fault)
     if not 1 <= host.port <= 65535:
         yield error(f"{path}.port", f"{host.port} is no port; it must be between 1 and 65535")
     if host.HasField("load_balancing_weight") and host.load_balancing_weight.value < 1:
         yield error(f"{path}.loadBalancingWeight", "must be at least 1; leave the host out to send it nothing")
-    if len(host.sni_addr.encode()) > 255:
-        yield error(f"{path}.sniAddr", "must not be longer than 255 bytes")
+    if fault := server_name_fault(host.sni_addr):
+        yield error(f"{path}.sniAddr", fault)
 
 
 def _weight(host: static_pb2.Host) -> int:
     return host.load_balancing_weight.value if host.HasField("load_balancing_weight") else 1
-
-
-def _is_name(address: str) -> bool:
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        return True
-    return "%" in address  # an IPv6 zone means nothing to Envoy

@@ -62,6 +62,10 @@ class World:
                 self.store.apply(self._change(document))
         return self.translate()
 
+    def put_document(self, document: dict[str, Any]) -> None:
+        """Stores one object without translating; what cannot be read is rejected, as a source would."""
+        self.store.apply(self._change(dict(document), strict=False))
+
     def put_instances(self, service: str, *instances: Instance, datacenter: str = "") -> "World":
         """Stores the instances of a Consul service and translates."""
         ref = Ref(datacenter, service)
@@ -73,13 +77,14 @@ class World:
         self.translation = self.pipeline.translate(self.store.snapshot, self.settings)
         return self
 
-    def _change(self, document: dict[str, Any]) -> Change:
+    def _change(self, document: dict[str, Any], *, strict: bool = True) -> Change:
         kind = KINDS[document.pop("kind")]
         self.number += 1
         ref = Ref(document["metadata"]["namespace"], document["metadata"]["name"])
         decoded = codec.decode(kind, codec.to_json(document).encode(), ref)
-        assert decoded.message is not None, decoded.rejection
-        return Change("test", kind.name, {ref: Entry(decoded.message, version=self.number, created=self.number)})
+        assert decoded.message is not None or not strict, decoded.rejection
+        entry = Entry(decoded.message, decoded.rejection, version=self.number, created=self.number)
+        return Change("test", kind.name, {ref: entry})
 
     def snapshot(self, role: str = ROLE) -> XdsSnapshot:
         """What the Envoys of a role are served, endpoints included."""
