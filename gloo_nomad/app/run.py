@@ -21,6 +21,7 @@ from gloo_nomad.frontdoor.folder_objects import FolderObjects
 from gloo_nomad.frontdoor.kv_objects import KvObjects
 from gloo_nomad.frontdoor.objects import ObjectStore
 from gloo_nomad.resources import ENDPOINTS
+from gloo_nomad.serving import bind
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.xds.cache import XdsCache
 
@@ -65,6 +66,7 @@ async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
         if client is not None:
             stack.push_async_callback(client.close)
         process = _Process(settings, roles, client)
+        process.check_addresses()
         async with asyncio.TaskGroup() as tasks:
             process.start(tasks)
             log.info("running", roles=sorted(roles))
@@ -105,6 +107,13 @@ class _Process:
                 cache.publish_type(role, ENDPOINTS, snapshot.of(ENDPOINTS))
 
         return Outputs(publish, publish_endpoints, self.sources.want, translated)
+
+    def check_addresses(self) -> None:
+        """Raises ``ServingError`` for a taken port while nothing has started that would have to be stopped."""
+        settings = self.engine.base
+        bind(*settings.admin_bind, "the admin server").close()
+        if "gateway" in self.roles:
+            bind(*settings.front_door_bind, "the front door").close()
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Starts all tasks of the roles."""
