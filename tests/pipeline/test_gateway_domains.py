@@ -118,6 +118,17 @@ def test_conflict_ends_with_its_cause() -> None:
     assert after.host("gloo-system.bystander") is before.host("gloo-system.bystander")
 
 
+def test_object_that_is_made_anew_is_young_again() -> None:
+    """Who deletes and stores the older claimant again, within one round, has made it the younger one."""
+    world = World()
+    world.put("Gateway", GATEWAY)
+    world.put("VirtualService", named("one", "[a.com]"), named("two", "[a.com]"))
+    assert list(world.translate().hosts()) == ["gloo-system.one"]
+    world.delete("VirtualService", "one")
+    world.put("VirtualService", named("one", "[a.com]"))
+    assert list(world.translate().hosts()) == ["gloo-system.two"]
+
+
 def test_virtual_service_without_age_is_the_youngest() -> None:
     """Age decides before the name, and an unknown age loses."""
     from gloo_nomad.api.refs import Ref

@@ -136,9 +136,10 @@ host_options = st.builds(
     st.integers(0, 2),
 )
 gateways = st.builds(
-    lambda name, namespace, address, port, ssl, http, proxies: (
+    lambda name, namespace, address, port, ssl, http, proxies, more: (
         "Gateway",
         {
+            **more,
             "metadata": metadata(name, namespace, "x"),
             "bindAddress": address,
             "bindPort": port,
@@ -156,7 +157,7 @@ gateways = st.builds(
         [
             {},
             {"httpGateway": {}},
-            {"httpGateway": {}},
+            {"httpGateway": {"options": {"gzip": {}}}},
             {"httpGateway": {"virtualServices": [ref("a"), ref("b", "other")]}},
             {"httpGateway": {"virtualServiceSelector": {"team": "x"}}},
             {"tcpGateway": {"tcpHosts": [{"name": "h", "destination": {"forwardSniClusterName": {}}}, {"name": "i"}]}},
@@ -180,6 +181,7 @@ gateways = st.builds(
         ]
     ),
     st.lists(st.sampled_from(["p", "q"]), max_size=2),
+    st.sampled_from([{}, {"useProxyProto": True}, {"options": {"perConnectionBufferLimitBytes": 1}}]),
 )
 matchables = st.builds(
     lambda name, team, matcher: (
@@ -215,7 +217,26 @@ configurations = st.sampled_from(
         "gloo: {invalidConfigPolicy: {invalidRouteResponseCode: 500}}",
     ]
 ).map(lambda text: ("settings", text))
-steps = st.lists(st.one_of(puts, puts, deletes, configurations), min_size=1, max_size=14)
+rounds = st.lists(
+    st.lists(st.one_of(puts, puts, deletes, configurations), min_size=1, max_size=2), min_size=1, max_size=10
+)
+claimants = st.builds(
+    lambda name, domains, found, ssl: (
+        "VirtualService",
+        {"metadata": ref(name), "virtualHost": {"domains": domains, "routes": found}, **ssl},
+    ),
+    names,
+    st.lists(st.sampled_from(["a.com", "b.com"]), max_size=2),
+    st.sampled_from([[], [{"name": "r", "directResponseAction": {"status": 200}}]]),
+    tls,
+)
+contests = st.lists(
+    st.lists(
+        st.one_of(claimants, st.tuples(st.just("delete"), st.just("VirtualService"), names)), min_size=1, max_size=3
+    ),
+    min_size=1,
+    max_size=10,
+)
 
 
 def apply_step(step: tuple[Any, ...], out: World) -> None:
@@ -237,6 +258,7 @@ def show(proxies: tuple[Proxy, ...]) -> list[Any]:
                 (
                     listener.name,
                     listener.source,
+                    (listener.bind_address, listener.bind_port, listener.use_proxy_proto, to_bytes(listener.options)),
                     [show_group(group) for group in listener.http],
                     [[to_bytes(host) for host in group.hosts] for group in listener.tcp],
                 )
@@ -272,27 +294,61 @@ def show_origins(host: Any) -> list[Any]:
     return [(origin.source, origin.path, origin.via, dict(origin.options)) for origin in host.origins]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps)
-def test_incremental_equals_from_scratch(found: list[tuple[Any, ...]]) -> None:
-    """After each change, a long memory and no memory at all give equal proxies and the same problems."""
+def check(world: World) -> None:
+    """A long memory and no memory at all give equal proxies and the same problems."""
+    remembered = world.translate()
+    proxies, problems = translate_gateways(world.store.snapshot, world.settings, Memo())
+    assert show(remembered.proxies) == show(proxies)
+    assert remembered.problems == problems
+    assert world.translate().proxies is remembered.proxies
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rounds)
+def test_incremental_equals_from_scratch(found: list[list[tuple[Any, ...]]]) -> None:
+    """After each round of changes of anything, the memory makes no difference."""
     world = World()
     world.put("Gateway", codec.to_json({"metadata": ref("g"), "bindAddress": "::", "bindPort": 80, "httpGateway": {}}))
+    for steps in found:
+        for step in steps:
+            apply_step(step, world)
+        check(world)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(contests)
+def test_contests_are_settled_as_from_scratch(found: list[list[tuple[Any, ...]]]) -> None:
+    """After each round of changes of who claims which domain, since when, the memory makes no difference."""
+    world = World()
+    http: dict[str, Any] = {"metadata": ref("g"), "bindAddress": "::", "bindPort": 80, "httpGateway": {}}
+    world.put("Gateway", codec.to_json(http))
+    world.put("Gateway", codec.to_json({**http, "metadata": ref("s"), "bindPort": 443, "ssl": True}))
+    for steps in found:
+        for step in steps:
+            apply_step(step, world)
+        check(world)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.one_of(gateways, gateways, matchables, configurations), min_size=1, max_size=12))
+def test_gateways_are_edited_as_from_scratch(found: list[tuple[Any, ...]]) -> None:
+    """After each change of a gateway in front of the same virtual services, the memory makes no difference."""
+    world = World()
+    for name in ("a", "b"):
+        world.put("VirtualService", codec.to_json({"metadata": metadata(name, NAMESPACE, "x")}))
+    secure = {"metadata": ref("c"), "sslConfig": {"secretRef": ref("s")}}
+    world.put("VirtualService", codec.to_json(secure))
     for step in found:
         apply_step(step, world)
-        remembered = world.translate()
-        proxies, problems = translate_gateways(world.store.snapshot, world.settings, Memo())
-        assert show(remembered.proxies) == show(proxies)
-        assert remembered.problems == problems
-        assert world.translate().proxies is remembered.proxies
+        check(world)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps)
-def test_no_domain_is_served_twice(found: list[tuple[Any, ...]]) -> None:
+@given(rounds)
+def test_no_domain_is_served_twice(found: list[list[tuple[Any, ...]]]) -> None:
     """Whatever users write, each domain is in one virtual host of a group, and each route has an action."""
     world = World()
-    for step in found:
+    for step in (step for steps in found for step in steps):
         apply_step(step, world)
     for proxy in world.translate().proxies:
         for listener in proxy.listeners:

@@ -180,3 +180,16 @@ def test_what_did_not_change_is_the_same_object() -> None:
     assert last.host("gloo-system.b") is after.host("gloo-system.b")
     assert last.host("gloo-system.a") is not after.host("gloo-system.a")
     assert last.listener("listener-::-8443") is after.listener("listener-::-8443")
+
+
+def test_edited_gateway_takes_effect() -> None:
+    """An edit of a gateway's own options reaches its listener and group, whose virtual hosts stay the same objects."""
+    world = World()
+    world.put("Gateway", GATEWAY)
+    world.put("VirtualService", VS)
+    before = world.translate()
+    world.put("Gateway", GATEWAY.replace("httpGateway: {}", "httpGateway: {options: {gzip: {}}}\nuseProxyProto: true"))
+    after = world.translate()
+    assert after.listener().use_proxy_proto
+    assert to_document(after.group().options) == {"gzip": {}}
+    assert after.host() is before.host()
