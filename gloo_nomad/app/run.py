@@ -114,6 +114,8 @@ class _Process:
         bind(*settings.admin_bind, "the admin server").close()
         if "gateway" in self.roles:
             bind(*settings.front_door_bind, "the front door").close()
+        if "gloo" in self.roles:
+            bind(*settings.xds_bind, "xDS").close()
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Starts all tasks of the roles."""
