@@ -104,10 +104,11 @@ def _translate_proxy(
     out.extend(problems)
     listeners = []
     for source, gateway in gateways:
+        if source in lost:
+            continue
         name = listener_name(gateway.bind_address, gateway.bind_port)
-        scene = Scene(world, ref.name, gateway, source, name, out)
-        listener = translate_listener(scene)
-        if listener is not None and source not in lost:
+        listener = translate_listener(Scene(world, ref.name, gateway, source, name, out))
+        if listener is not None:
             listeners.append(listener)
     listeners.sort(key=lambda listener: listener.name)
     return world.memo.get(("proxy", ref), tuple(listeners), lambda: Proxy(ref, tuple(listeners)))
