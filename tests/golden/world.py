@@ -75,8 +75,8 @@ def _to_entry(problem: Problem) -> dict[str, str]:
 def _to_change(document: Document, created: int) -> Change:
     """The change that a source would send for an object, for raw ``text`` under a ``key``, or for a service."""
     if document["kind"] == CONSUL_SERVICE:
-        found = tuple(_to_instance(instance, number) for number, instance in enumerate(document["instances"]))
         ref = Ref(document.get("datacenter", ""), document["name"])
+        found = tuple(_to_instance(instance, number, ref) for number, instance in enumerate(document["instances"]))
         return Change("services", CONSUL_SERVICE, {ref: Entry(ServiceInstances(found), created=created)})
     kind = KINDS[document["kind"]]
     if "text" in document:
@@ -89,8 +89,9 @@ def _to_change(document: Document, created: int) -> Change:
     return Change("golden", kind.name, {ref: entry})
 
 
-def _to_instance(instance: Document, number: int) -> Instance:
-    return Instance(instance["address"], instance["port"], f"i{number}", tuple(instance.get("tags", ())))
+def _to_instance(instance: Document, number: int, service: Ref) -> Instance:
+    tags = tuple(instance.get("tags", ()))
+    return Instance(instance["address"], instance["port"], f"i{number}", tags, service.namespace)
 
 
 def to_document(type_url: str, body: bytes) -> dict[str, Any]:
