@@ -94,17 +94,16 @@ def test_only_passing_instances(consul: ConsulAgent, service: str) -> None:
     asyncio.run(run())
 
 
-def test_output_of_a_check_is_no_change(consul: ConsulAgent, service: str) -> None:
-    """A check that says something else and still passes wakes nobody."""
-    check = {"CheckID": f"{service}-check", "TTL": "600s", "Status": "passing"}
-    consul.register(service, 8001, Check=check)
+def test_what_nobody_reads_is_no_change(consul: ConsulAgent, service: str) -> None:
+    """An instance that is registered again with other metadata wakes the query and is not said."""
+    consul.register(service, 8001, Meta={"version": "1"})
 
     async def run() -> None:
         async with listening(consul) as (source, listener):
             source.want(frozenset({("", service)}))
             await listener.until(lambda: ports_of(listener, service) == [8001])
             before = len(listener.changes)
-            await asyncio.to_thread(consul.request, "PUT", f"agent/check/pass/{service}-check?note=other")
+            await asyncio.to_thread(consul.register, service, 8001, Meta={"version": "2"})
             await listener.quiet(1)
             assert len(listener.changes) == before
 

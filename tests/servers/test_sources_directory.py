@@ -16,6 +16,7 @@ import pytest
 from gloo_nomad.api.kinds import CONFIG_KINDS, SECRET, UPSTREAM, VIRTUAL_SERVICE, Kind
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.sources.directory import DirectorySource
+from gloo_nomad.sources.files import MAX_FILE
 from tests.source_listener import Listener
 
 A = Ref("ns", "a")
@@ -210,6 +211,9 @@ def test_name_is_the_metadata(tmp_path: Path) -> None:
 
             write(tmp_path, "upstreams/anywhere/anything.yaml", "a: [")
             await listener.until(lambda: listener.rejection(UPSTREAM, A))
+            write(tmp_path, "upstreams/anywhere/anything.yaml", b"#" * (MAX_FILE + 1))
+            await listener.until(lambda: "split it" in listener.rejection(UPSTREAM, A))
+            assert set(listener.store.entries(UPSTREAM.name)) == {A, B}
             assert port_of(listener, A) == 1
 
     asyncio.run(run())
