@@ -119,11 +119,12 @@ def _build_chains(
 
 
 def _keep_chain(listener: Listener, plan: ChainPlan, world: World) -> FilterChain:
-    scope_inputs = (plan.filters, plan.matcher, plan.ssl, plan.owners, world.settings)
-    key = ("filter chain", world.proxy, listener.name, id(plan.filters), id(plan.ssl), plan.without)
+    owners = plan.owners if plan.ssl is None else ()  # by value; behind TLS there may be thousands
+    key = ("filter chain", world.proxy, listener.name, owners, id(plan.filters), id(plan.ssl), plan.without)
+    inputs = (plan.filters, plan.matcher, plan.ssl, None if owners else plan.owners, world.settings)
     return world.memo.track(
         key,
-        scope_inputs,
+        inputs,
         world.snapshot,
         lambda reads: build_filter_chain(plan, TlsScope(reads, world.settings, world.memo)),
     )

@@ -66,6 +66,11 @@ class World:
         """Stores one object without translating; what cannot be read is rejected, as a source would."""
         self.store.apply(self._change(dict(document), strict=False))
 
+    def remove(self, kind: str, name: str) -> "World":
+        """Removes an object and translates."""
+        self.store.apply(Change("test", kind, deletes=frozenset({Ref("gloo-system", name)})))
+        return self.translate()
+
     def put_instances(self, service: str, *instances: Instance, datacenter: str = "") -> "World":
         """Stores the instances of a Consul service and translates."""
         ref = Ref(datacenter, service)

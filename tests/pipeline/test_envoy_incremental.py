@@ -1,0 +1,141 @@
+"""A change costs what it touches: how many pieces are made anew, and that all others are the same objects."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from gloo_nomad.envoy import clusters as clusters_module
+from gloo_nomad.envoy import route_configs
+from gloo_nomad.envoy.routes import translate_virtual_host
+from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, Resource
+from tests.pipeline.envoy_world import GATEWAY, TO_UP, World, make_world, upstream, virtual_service
+
+MANY = 200
+
+
+class Counter:
+    """Counts the calls of a function, by the name of what it is called with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hosts: list[str] = []
+        self.clusters: list[str] = []
+        build_cluster = clusters_module.build_cluster
+
+        def count_host(host, frame, reads):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            self.hosts.append(host.source.name)
+            return translate_virtual_host(host, frame, reads)
+
+        def count_cluster(found, out, scope):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            self.clusters.append(found.metadata.name)
+            return build_cluster(found, out, scope)
+
+        monkeypatch.setattr(route_configs, "translate_virtual_host", count_host)
+        monkeypatch.setattr(clusters_module, "build_cluster", count_cluster)
+
+    def forget(self) -> None:
+        """Counts from nothing."""
+        self.hosts.clear()
+        self.clusters.clear()
+
+
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """Counts what is translated."""
+    return Counter(monkeypatch)
+
+
+def route_to(name: str) -> str:
+    """A route to an upstream."""
+    return TO_UP.replace("name: up,", f"name: {name},")
+
+
+def many() -> World:
+    """Many virtual hosts with an upstream each."""
+    objects = [virtual_service(route_to(f"up{n}"), name=f"vs{n}", domains=f"[a{n}.com]") for n in range(MANY)]
+    return make_world(GATEWAY, *(upstream(f"up{n}") for n in range(MANY)), "---\n".join(objects))
+
+
+def same(before: Mapping[str, Resource], after: Mapping[str, Resource]) -> set[str]:
+    """Names of the resources that are the same objects."""
+    return {name for name, resource in after.items() if before.get(name) is resource}
+
+
+def test_one_virtual_service_of_many(counter: Counter) -> None:
+    """Only its virtual host is translated; listener and clusters stay the same objects."""
+    world = many()
+    before = world.snapshot()
+    counter.forget()
+
+    world.put(virtual_service(route_to("up0"), name="vs7", domains="[a7.com]"))
+
+    after = world.snapshot()
+    assert counter.hosts == ["vs7"]
+    assert counter.clusters == []
+    assert same(before.of(LISTENER), after.of(LISTENER)) == set(after.of(LISTENER))
+    assert after.of(CLUSTER) is before.of(CLUSTER)
+    assert same(before.of(ROUTES), after.of(ROUTES)) == set()
+
+
+def test_one_upstream_of_many(counter: Counter) -> None:
+    """Only its cluster is made; no virtual host cares where an upstream's instances are."""
+    world = many()
+    before = world.snapshot()
+    counter.forget()
+
+    world.put(upstream("up7", "static: {hosts: [{addr: 10.9.9.9, port: 80}]}"))
+
+    after = world.snapshot()
+    assert counter.hosts == []
+    assert counter.clusters == ["up7"]
+    assert same(before.of(ROUTES), after.of(ROUTES)) == set(after.of(ROUTES))
+    assert set(after.of(CLUSTER)) - same(before.of(CLUSTER), after.of(CLUSTER)) == {"up7_gloo-system"}
+
+
+def test_upstream_that_appears_concerns_who_waits_for_it(counter: Counter) -> None:
+    """A virtual host that was warned of a missing upstream is translated again, the others are not."""
+    world = many()
+    world.put(virtual_service(route_to("late"), name="vs7", domains="[a7.com]"))
+    assert world.said("VirtualService", "vs7") != []
+    counter.forget()
+
+    world.put(upstream("late"))
+
+    assert counter.hosts == ["vs7"]
+    assert world.said("VirtualService", "vs7") == []
+
+
+def test_added_and_removed_virtual_service(counter: Counter) -> None:
+    """One more in the middle, and it gone again: the others are not translated, the bytes are as before."""
+    world = many()
+    before = world.snapshot()
+    counter.forget()
+
+    world.put(virtual_service(route_to("up0"), name="vs100b", domains="[new.com]"))
+    assert counter.hosts == ["vs100b"]
+    world.remove("VirtualService", "vs100b")
+
+    after = world.snapshot()
+    assert counter.hosts == ["vs100b"]
+    assert [item.body for item in after.of(ROUTES).values()] == [item.body for item in before.of(ROUTES).values()]
+
+
+def test_nothing_changed_computes_nothing() -> None:
+    """A second look at the same snapshot remembers everything."""
+    world = many()
+    computed = world.pipeline.memo.computed
+
+    world.translate()
+
+    assert world.pipeline.memo.computed == computed
+
+
+def test_memory_follows_the_configuration() -> None:
+    """A hundred versions of one virtual service leave no more behind than one."""
+    world = many()
+    world.put(virtual_service(route_to("up0"), name="vs7", domains="[a7.com]"))
+    size = len(world.pipeline.memo._entries)
+
+    for number in range(50):
+        world.put(virtual_service(route_to(f"up{number}"), name="vs7", domains="[a7.com]"))
+
+    assert len(world.pipeline.memo._entries) <= size + 5
