@@ -8,7 +8,8 @@ from gloo_nomad.envoy import clusters as clusters_module
 from gloo_nomad.envoy import route_configs
 from gloo_nomad.envoy.routes import translate_virtual_host
 from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, Resource
-from tests.pipeline.envoy_world import GATEWAY, TO_UP, World, make_world, upstream, virtual_service
+from tests.pipeline.certificates import make_pair, tls_secret
+from tests.pipeline.envoy_world import GATEWAY, SSL_GATEWAY, TO_UP, World, make_world, upstream, virtual_service
 
 MANY = 200
 
@@ -120,8 +121,9 @@ def test_added_and_removed_virtual_service(counter: Counter) -> None:
 
 
 def test_nothing_changed_computes_nothing() -> None:
-    """A second look at the same snapshot remembers everything."""
-    world = many()
+    """A second look at the same snapshot remembers everything, TLS included."""
+    secured = "sslConfig: {secretRef: {name: s, namespace: gloo-system}}"
+    world = many().put(SSL_GATEWAY, tls_secret("s", make_pair("a")), virtual_service(TO_UP, more=secured))
     computed = world.pipeline.memo.computed
 
     world.translate()
