@@ -31,11 +31,7 @@ class LastGood:
 
         The same proxy when there is nothing to replace. Good virtual hosts are remembered.
         """
-        rejected = frozenset(
-            problem.ref
-            for problem in problems
-            if problem.severity is Severity.ERROR and problem.ref.kind == VIRTUAL_SERVICE.name
-        )
+        rejected = _rejected(problems, snapshot)
         listeners = tuple(self._restore_listener(proxy.role, listener, rejected) for listener in proxy.listeners)
         self._forget(proxy.role, snapshot)
         if all(new is old for new, old in zip(listeners, proxy.listeners, strict=True)):
@@ -47,25 +43,38 @@ class LastGood:
         for key in [key for key in self.hosts if key[0] == role and key[2].ref not in known]:
             del self.hosts[key]
 
-    def _restore_listener(self, role: str, listener: Listener, rejected: frozenset[ObjectRef]) -> Listener:
+    def _restore_listener(self, role: str, listener: Listener, rejected: tuple[ObjectRef, ...]) -> Listener:
         groups = tuple(self._restore_group(role, group, rejected) for group in listener.http)
         if all(new is old for new, old in zip(groups, listener.http, strict=True)):
             return listener
         key = ("listener", role, listener.name)
         return self.memo.get(key, (listener, *groups), lambda: replace(listener, http=groups))
 
-    def _restore_group(self, role: str, group: HttpGroup, rejected: frozenset[ObjectRef]) -> HttpGroup:
-        good = [host for host in group.virtual_hosts if host.source not in rejected]
-        for host in good:
+    def _restore_group(self, role: str, group: HttpGroup, rejected: tuple[ObjectRef, ...]) -> HttpGroup:
+        bad = frozenset(rejected)
+        for host in group.virtual_hosts:
+            if host.source in bad:
+                continue
             self.hosts[role, group.route_config, host.source] = host
         if not rejected:
             return group
-        keys = ((role, group.route_config, ref) for ref in sorted(rejected))
+        keys = ((role, group.route_config, ref) for ref in rejected)
         kept = tuple(self.hosts[key] for key in keys if key in self.hosts)
         if not kept:
             return group
         key = ("group", role, group.route_config)
         return self.memo.get(key, (group, *kept), lambda: _with_hosts(group, kept))
+
+
+def _rejected(problems: Iterable[Problem], snapshot: ConfigSnapshot) -> tuple[ObjectRef, ...]:
+    """The virtual services with an error, the oldest first: of two that want one domain it is the older's."""
+    created = snapshot.created.get(VIRTUAL_SERVICE.name, {})
+    found = {
+        problem.ref
+        for problem in problems
+        if problem.severity is Severity.ERROR and problem.ref.kind == VIRTUAL_SERVICE.name
+    }
+    return tuple(sorted(found, key=lambda ref: (created.get(ref.ref, 0), ref)))
 
 
 def _with_hosts(group: HttpGroup, kept: tuple[VirtualHost, ...]) -> HttpGroup:
