@@ -25,8 +25,9 @@ def _require(name: str) -> Path:
     """The program, or a failed test whose one line says what to install: a missing server never skips a test."""
     try:
         return find_binary(name, [CHECKOUT / ".servers"])
-    except ServerError as missing:
-        return pytest.fail(str(missing), pytrace=False)
+    except ServerError as failure:
+        missing = str(failure)
+    return pytest.fail(missing, pytrace=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
