@@ -56,18 +56,19 @@ def route_name(virtual_host: str, index: int, name: str, matcher: int) -> str:
 
 
 def certificate_name(ref: Ref) -> str:
-    """The SDS name of a Secret's certificate and key."""
-    return f"tls/{ref}"
+    """The SDS name of a Secret's certificate and key; a slash, which no namespace has, keeps names apart."""
+    return f"tls/{ref.namespace}/{ref.name}"
 
 
 def authority_name(ref: Ref) -> str:
     """The SDS name of a Secret's root certificates."""
-    return f"ca/{ref}"
+    return f"ca/{ref.namespace}/{ref.name}"
 
 
 def certificate_files_name(certificate: str, key: str, staple: str) -> str:
     """The SDS name of a certificate and key that Envoy reads from its own files."""
-    return "tls-files/" + "|".join((certificate, key, staple) if staple else (certificate, key))
+    paths = (certificate, key, staple) if staple else (certificate, key)
+    return "tls-files/" + "|".join(path.replace("%", "%25").replace("|", "%7C") for path in paths)
 
 
 def authority_file_name(path: str) -> str:

@@ -131,14 +131,14 @@ def test_secret_goes_by_sds() -> None:
     combined = common.combined_validation_context
 
     assert world.problems() == []
-    assert [config.name for config in common.tls_certificate_sds_secret_configs] == ["tls/gloo-system.s"]
-    assert combined.validation_context_sds_secret_config.name == "ca/gloo-system.s"
+    assert [config.name for config in common.tls_certificate_sds_secret_configs] == ["tls/gloo-system/s"]
+    assert combined.validation_context_sds_secret_config.name == "ca/gloo-system/s"
     assert [
         (matcher.matcher.exact, matcher.san_type)
         for matcher in combined.default_validation_context.match_typed_subject_alt_names
     ] == [("a.example.com", 2), ("10.1.1.1", 4)]
-    assert world.names(SECRET) == ["ca/gloo-system.s", "tls/gloo-system.s"]
-    assert world.secret("tls/gloo-system.s").tls_certificate.private_key.inline_string == pair.key
+    assert world.names(SECRET) == ["ca/gloo-system/s", "tls/gloo-system/s"]
+    assert world.secret("tls/gloo-system/s").tls_certificate.private_key.inline_string == pair.key
     assert pair.key.encode() not in world.snapshot().of(CLUSTER)[UP].body
 
 

@@ -128,10 +128,10 @@ def test_tls_chain() -> None:
 
     assert world.problems() == []
     assert list(chain.filter_chain_match.server_names) == ["a.example.com", "*.b.com"]
-    assert (config.name, config.sds_config.HasField("ads")) == ("tls/gloo-system.s", True)
+    assert (config.name, config.sds_config.HasField("ads")) == ("tls/gloo-system/s", True)
     assert list(context.common_tls_context.alpn_protocols) == ["h2", "http/1.1"]
     assert not context.HasField("require_client_certificate")
-    assert world.names(SECRET) == ["tls/gloo-system.s"]
+    assert world.names(SECRET) == ["tls/gloo-system/s"]
     host = world.route_config(SECURE + "-routes").virtual_hosts[0]
     assert host.require_tls == host.ALL
 
@@ -148,7 +148,7 @@ def test_client_certificates() -> None:
     context = context_of(chains(both)[0])
     combined = context.common_tls_context.combined_validation_context
     assert context.require_client_certificate.value is True
-    assert combined.validation_context_sds_secret_config.name == "ca/gloo-system.s"
+    assert combined.validation_context_sds_secret_config.name == "ca/gloo-system/s"
     assert combined.default_validation_context.match_typed_subject_alt_names[0].matcher.exact == "c.com"
     for world in (one_way, by_default):
         context = context_of(chains(world)[0])
@@ -267,7 +267,7 @@ def test_rotated_certificate_changes_a_secret_only() -> None:
     after = world.snapshot()
     for type_url in (LISTENER, ROUTES, CLUSTER):
         assert all(after.of(type_url)[name] is resource for name, resource in before.of(type_url).items())
-    assert after.of(SECRET)["tls/gloo-system.s"].version != before.of(SECRET)["tls/gloo-system.s"].version
+    assert after.of(SECRET)["tls/gloo-system/s"].version != before.of(SECRET)["tls/gloo-system/s"].version
 
 
 def test_no_key_in_listeners() -> None:
