@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 
+from gloo_nomad.admin.metrics import Metrics
 from gloo_nomad.api import codec
 from gloo_nomad.api.kinds import GATEWAY
 from gloo_nomad.api.refs import Ref
@@ -43,7 +44,7 @@ async def create_default_gateways(engine: Engine, client: ConsulClient) -> None:
                 break
 
 
-async def serve_front_door(engine: Engine, store: ObjectStore) -> None:
+async def serve_front_door(engine: Engine, store: ObjectStore, metrics: Metrics) -> None:
     """Serves the REST API until cancelled; validation has a pipeline of its own, so that it never delays serving."""
     settings = engine.base
     pipeline = Pipeline()
@@ -56,6 +57,7 @@ async def serve_front_door(engine: Engine, store: ObjectStore) -> None:
         validate=validator.validate,
         authorize=tokens_of(settings.environ),
         ready=engine.sources_listed.is_set,
+        validated=metrics.validated,
     )
     host, port = settings.front_door_bind
     cert, key = str(settings.own("frontDoorTlsCert")), str(settings.own("frontDoorTlsKey"))

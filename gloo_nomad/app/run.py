@@ -126,7 +126,7 @@ class _Process:
             tasks.create_task(serve_xds(self.engine, self.cache, self.metrics), name="xds")
             tasks.create_task(serve_proxy_debug(self.engine), name="proxy debug")
         if "gateway" in self.roles:
-            tasks.create_task(serve_front_door(self.engine, self._objects()), name="front door")
+            tasks.create_task(serve_front_door(self.engine, self._objects(), self.metrics), name="front door")
         if self.client is not None and self.engine.base.uses_consul_kv:
             self._start_writers(tasks, self.client)
 

@@ -43,10 +43,11 @@ async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader) -> 
 
 
 def _reported(engine: Engine) -> Iterator[tuple[ObjectRef, Entry]]:
-    """The stored objects that carry a status."""
+    """The stored objects that carry a status; a key that names no object cannot."""
     has_proxies = bool(engine.translation and engine.translation.proxies)
     for kind in (*CONFIG_KINDS, SETTINGS):
         if kind.name in _ONLY_WITH_PROXIES and not has_proxies:
             continue
         for ref, entry in engine.store.entries(kind.name).items():
-            yield ObjectRef(kind.name, ref.namespace, ref.name), entry
+            if ref.namespace and ref.name:
+                yield ObjectRef(kind.name, ref.namespace, ref.name), entry
