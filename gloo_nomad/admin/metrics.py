@@ -48,7 +48,10 @@ class Metrics:
             registry=self.registry,
         )
         self._validations = Counter(
-            "gloo_nomad_validations", "Objects that were validated.", ["result"], registry=self.registry
+            "gloo_nomad_validations",
+            "Requests to validate objects, or to write one.",
+            ["result"],
+            registry=self.registry,
         )
         self.registry.register(_States(view))
 
@@ -57,8 +60,8 @@ class Metrics:
         self._translation.observe(seconds)
         self._translation_reference.observe(seconds)
 
-    def validated(self, *, accepted: bool) -> None:
-        """An object was validated before it was written."""
+    def validated(self, accepted: bool) -> None:
+        """Objects were validated before they were written."""
         self._validations.labels("accepted" if accepted else "rejected").inc()
 
     def text(self) -> bytes:

@@ -76,7 +76,10 @@ class Redactor:
 
     @classmethod
     def knowing(cls, secrets: Iterable[Message]) -> "Redactor":
-        """A redactor that also recognises the values of these Secret objects."""
+        """A redactor that also recognises the values of these Secret objects.
+
+        Certificates are public, and private keys are recognised by their first line: those need no list.
+        """
         values = {value for secret in secrets for value in _secret_values(secret)}
         return cls(tuple(sorted((value for value in values if len(value) >= MIN_LENGTH), key=len, reverse=True)))
 
@@ -227,9 +230,9 @@ def _blank_inline(out: Any) -> None:
 
 
 def _secret_values(secret: Message) -> Iterator[str]:
-    """All texts in a Secret object but those of its metadata."""
+    """All texts in a Secret object but its metadata and certificates."""
     for field, value in secret.ListFields():
-        if field.name != "metadata":
+        if field.name not in {"metadata", "tls"}:
             yield from _texts(field, value)
 
 

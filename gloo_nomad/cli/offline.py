@@ -1,8 +1,10 @@
 """Validation and translation without any server: files in, problems and Envoy resources out."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.kinds import GATEWAY
@@ -11,15 +13,17 @@ from gloo_nomad.cli.errors import CommandError
 from gloo_nomad.cli.placeholders import stand_in
 from gloo_nomad.envoy.endpoints import translate_endpoints
 from gloo_nomad.frontdoor.defaults import build_default_gateways
-from gloo_nomad.frontdoor.documents import Document
+from gloo_nomad.frontdoor.documents import Document, parse_documents
 from gloo_nomad.frontdoor.overlay import duplicates, lay_over, settings_among
-from gloo_nomad.frontdoor.tree import read_paths
+from gloo_nomad.frontdoor.tree import MAX_FILE_BYTES, read_paths
 from gloo_nomad.pipeline import Pipeline, Translation
 from gloo_nomad.reports import Problem, Problems
 from gloo_nomad.resources import ENDPOINTS, XdsSnapshot
 from gloo_nomad.settings import DEFAULT_NAMESPACE
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
+
+STDIN: Final = Path("-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,20 @@ def translate_paths(paths: Sequence[Path]) -> Offline:
 
 
 def read_documents(paths: Sequence[Path]) -> tuple[Document, ...]:
-    """All objects of files and folders.
+    """All objects of files and folders; ``-`` is standard input.
 
     Raises:
         CommandError: a path does not exist, or there is no object in it.
     """
     for path in paths:
-        if not path.exists():
+        if path != STDIN and not path.exists():
             raise CommandError(f"{path} does not exist")
-    documents = read_paths(paths)
+    documents = read_paths([path for path in paths if path != STDIN])
+    if STDIN in paths:
+        text = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        if len(text) > MAX_FILE_BYTES:
+            raise CommandError(f"standard input has more than {MAX_FILE_BYTES} bytes; split it")
+        documents += parse_documents(text, "standard input")
     if not documents:
         raise CommandError(f"no object in {', '.join(map(str, paths))}: files end in .yaml, .yml or .json")
     return documents

@@ -57,6 +57,8 @@ class FrontDoor:
     authorize: Authorize = field(default_factory=TokenList)
     ready: Callable[[], bool] = lambda: True
     """Whether the configuration in service is known; before that nothing can be validated against it."""
+    validated: Callable[[bool], None] = lambda _accepted: None
+    """Told each verdict, for metrics."""
 
 
 def build_app(door: FrontDoor) -> Starlette:
@@ -114,6 +116,7 @@ async def validate_documents(door: FrontDoor, request: Request) -> Response:
     documents = await asyncio.to_thread(parse_documents, await read_body(request), "body")
     _demand_ready(door)
     problems = await door.validate(documents, ())
+    door.validated(not is_rejected(problems))
     return JSONResponse(answers.describe_validation(documents, problems))
 
 
@@ -172,6 +175,7 @@ async def _judge(door: FrontDoor, document: Document, *, force: bool) -> Problem
         return ()
     _demand_ready(door)
     problems = await door.validate((document,), ())
+    door.validated(not is_rejected(problems))
     if is_rejected(problems) and not force:
         raise ApiError(422, "the object has errors; mend it, or write it all the same with ?force=true", problems)
     return problems

@@ -218,7 +218,7 @@ def test_metrics() -> None:
         )
         async with served(world) as (fetch, metrics):
             metrics.translated(0.004)
-            metrics.validated(accepted=False)
+            metrics.validated(False)
             status, text = await fetch("/metrics")
         assert status == 200
         for line in (

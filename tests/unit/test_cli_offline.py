@@ -94,6 +94,16 @@ def test_twice(tmp_path: Path) -> None:
     assert messages == ["is in a.yaml and again in b.yaml; keep one of them"]
 
 
+def test_standard_input(tmp_path: Path) -> None:
+    """A single dash reads standard input, also beside files."""
+    write(tmp_path, {"u.yaml": META.format("u") + "static: {hosts: [{addr: 127.0.0.1, port: 80}]}"})
+    runner = CliRunner()
+    result = runner.invoke(build_app(), ["validate", "-", str(tmp_path)], input=VIRTUAL_SERVICE)
+    assert result.stdout == "2 objects: 0 errors, 0 warnings\n"
+    broken = runner.invoke(build_app(), ["validate", "-", "-o", "json"], input="a: [")
+    assert json.loads(broken.stdout)["problems"][0]["name"] == "standard input"
+
+
 def test_table_fits(tmp_path: Path) -> None:
     """At 80 columns no line of a table is longer, and no word of a message is lost."""
     name = "a-rather-long-name-of-a-virtual-service-as-people-have-them-in-production"

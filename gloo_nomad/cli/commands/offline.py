@@ -13,7 +13,8 @@ from gloo_nomad.reports import describe_problem, is_rejected
 POSITION: Final = 20
 _PATHS: Final = typer.Argument(
     metavar="PATH",
-    help="Files and folders: <plural>/<namespace>/<name>.yaml, the tree of Consul keys, or loose files.",
+    help="Files and folders: <plural>/<namespace>/<name>.yaml, the tree of Consul keys, or loose files; "
+    "- is standard input.",
 )
 
 
