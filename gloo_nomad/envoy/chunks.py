@@ -26,12 +26,14 @@ def translate_chunks(
 ) -> list[Result]:
     """What *translate* makes of each chunk of *items*, in order; chunks that did not change are remembered.
 
-    *shared* are the inputs that all chunks have in common; what *translate* tracks is minded as well.
+    *shared* are the inputs that all chunks have in common; what *translate* tracks is minded as well. Two versions of
+    a list in one round (one with last good versions in it) do not push each other out.
     """
     results = []
     for start in range(0, len(items), CHUNK):
         part = items[start : start + CHUNK]
-        results.append(memo.track((*key, start), (*shared, *part), snapshot, partial(_translate, translate, part)))
+        name = (*key, start, hash(tuple(map(id, part))))
+        results.append(memo.track(name, (*shared, *part), snapshot, partial(_translate, translate, part)))
     return results
 
 
