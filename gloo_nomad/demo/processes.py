@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+
+from gloo_nomad.demo import families, reaper
 
 START_SECONDS: Final = 60.0
 """How long a server may take until its probe says yes."""
@@ -48,18 +49,14 @@ class ServerProcess:
 
     def stop(self, grace: float = STOP_SECONDS) -> None:
         """Ends it and everything it started: SIGTERM, and SIGKILL for what is left after *grace* seconds."""
-        descendants = _descendants(self.pid)
+        below = families.descendants(self.pid)
         if self.running:
-            _signal_group(self.pid, signal.SIGTERM)
+            families.signal_group(self.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(grace)
-        descendants |= _descendants(self.pid)
-        _signal_group(self.pid, signal.SIGKILL)
-        for pid, started in descendants:
-            if _started(pid) == started:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        families.kill(self.pid, below)
         self.process.wait()
+        reaper.forget(self.pid)
 
     def kill(self) -> None:
         """Ends it at once, as a crash would."""
@@ -98,6 +95,7 @@ def start_process(
             )
         except OSError as failure:
             raise ServerError(f"{name} cannot be started: {failure}") from failure
+    reaper.remember(process.pid)
     return ServerProcess(name, process, log)
 
 
@@ -135,42 +133,3 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_
         if time.monotonic() > deadline:
             raise ServerError(f"{what} did not happen within {seconds:g} s")
         time.sleep(_POLL_SECONDS)
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
-
-
-def _descendants(pid: int) -> set[tuple[int, str]]:
-    """The children of *pid* and theirs, each with its start time, so that a reused process id is not mistaken.
-
-    Nomad's tasks have process groups of their own, which a signal to Nomad's group does not reach.
-    """
-    children: dict[int, set[int]] = defaultdict(set)
-    for entry in Path("/proc").glob("[0-9]*"):
-        fields = _stat(int(entry.name))
-        if fields:
-            children[int(fields[1])].add(int(entry.name))
-    found: set[tuple[int, str]] = set()
-    pending = list(children[pid])
-    while pending:
-        child = pending.pop()
-        started = _started(child)
-        if started is not None:
-            found.add((child, started))
-        pending.extend(children[child])
-    return found
-
-
-def _started(pid: int) -> str | None:
-    fields = _stat(pid)
-    return fields[19] if fields else None
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of ``/proc/PID/stat`` after the command's name (proc_pid_stat(5)); empty for a process that ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []

@@ -1,6 +1,8 @@
 """Child processes: started, waited for, stopped with all they started."""
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gloo_nomad.demo.binaries import find_binary
+from gloo_nomad.demo.families import is_running
 from gloo_nomad.demo.ports import is_free, require_free
 from gloo_nomad.demo.processes import ServerError, start_process, wait_ready, wait_until
 
@@ -22,11 +25,6 @@ time.sleep(600)
 """
 
 
-def _is_alive(pid: int) -> bool:
-    state = Path(f"/proc/{pid}/stat")
-    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
 @pytest.mark.parametrize("manner", ["polite", "deaf"])
 def test_stop_leaves_no_child(tmp_path: Path, manner: str) -> None:
     """A stopped server's child is gone too, in a session of its own or not, and SIGKILL follows an ignored SIGTERM."""
@@ -34,13 +32,13 @@ def test_stop_leaves_no_child(tmp_path: Path, manner: str) -> None:
     server = start_process("parent", [sys.executable, "-c", _PARENT, str(written), manner], tmp_path / "log")
     wait_ready(server, lambda: written.exists() and written.read_text() != "")
     child = int(written.read_text())
-    assert _is_alive(child)
+    assert is_running(child)
 
     began = time.monotonic()
     server.stop(grace=0.5)
 
     assert not server.running
-    wait_until(lambda: not _is_alive(child), "the end of the child", 5.0)
+    wait_until(lambda: not is_running(child), "the end of the child", 5.0)
     assert time.monotonic() - began < 5
 
 
@@ -123,3 +121,27 @@ def test_the_environment_is_replaced(tmp_path: Path) -> None:
 
     assert "'ONLY'" in server.log_tail()
     assert "GLOO_NOMAD_LEAK" not in server.log_tail()
+
+
+_KILLED = """
+import os, pathlib, signal, sys
+from gloo_nomad.demo.processes import start_process, wait_ready
+folder = pathlib.Path(sys.argv[1])
+servers = [start_process(name, [sys.executable, "-c", sys.argv[2], folder / name], folder / "log") for name in "ab"]
+for server in servers:
+    wait_ready(server, lambda: (folder / server.name).exists() and (folder / server.name).read_text() != "")
+servers[0].stop()
+(folder / "pid").write_text(str(servers[1].pid))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_parent_leaves_no_server(tmp_path: Path) -> None:
+    """The servers of a process that was killed, and what they started, end soon after it."""
+    done = subprocess.run([sys.executable, "-c", _KILLED, tmp_path, _PARENT], check=False, timeout=60)
+
+    assert done.returncode == -signal.SIGKILL
+    assert not is_running(int((tmp_path / "a").read_text()))
+    for file in ("pid", "b"):
+        pid = int((tmp_path / file).read_text())
+        wait_until(lambda pid=pid: not is_running(pid), f"the end of {file}", 10.0)  # type: ignore[misc]
