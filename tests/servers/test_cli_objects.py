@@ -204,6 +204,14 @@ def test_consul_is_gone(run: Run, free_port: Callable[[], int]) -> None:
         assert str(result.exception).endswith("said by --consul-address or CONSUL_HTTP_ADDR")
 
 
+@pytest.mark.parametrize(("kind", "where"), [("secret", "in Vault"), ("endpoint", "service discovery finds it")])
+def test_kinds_that_are_not_stored(run: Run, kind: str, where: str) -> None:
+    """A kind that is kept elsewhere is not an empty list."""
+    result = run("get", kind)
+    assert result.exit_code == 1
+    assert where in str(result.exception)
+
+
 def test_bad_address(run: Run) -> None:
     """An address that is none is one clear line."""
     result = run("get", "vs", "--consul-address", "ftp://x")

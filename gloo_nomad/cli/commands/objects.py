@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from gloo_nomad.api.kinds import KINDS, Kind
+from gloo_nomad.api.kinds import KINDS, SECRET, Kind
 from gloo_nomad.cli.errors import FAILED, CommandError
 from gloo_nomad.cli.output import FORMAT, Format, print_data, print_problems, print_table
 from gloo_nomad.cli.place import CONFIG_DIR, CONSUL_ADDRESS, CONSUL_TOKEN, ROOT_KEY, Place
@@ -94,10 +94,10 @@ def apply(
 
 
 def delete(
-    kind: str = _KIND,
-    name: str = typer.Argument(metavar="NAME"),
+    kind: str = typer.Argument(metavar="KIND", help="A kind, its plural or short name, as for get."),
+    name: str = typer.Argument(metavar="NAME", help="The object's name."),
     *,
-    namespace: str = typer.Option(DEFAULT_NAMESPACE, "--namespace", "-n"),
+    namespace: str = typer.Option(DEFAULT_NAMESPACE, "--namespace", "-n", help="The object's namespace."),
     ignore_missing: bool = typer.Option(False, "--ignore-missing", help="Succeed if there is no such object."),
     consul_address: str = CONSUL_ADDRESS,
     consul_token: str = CONSUL_TOKEN,
@@ -117,8 +117,13 @@ def delete(
 
 def _kind(name: str) -> Kind:
     from gloo_nomad.frontdoor.naming import ALIASES, kind_named
+    from gloo_nomad.frontdoor.objects import NOT_STORED
 
     kind = kind_named(name)
     if kind is None:
-        raise CommandError(f'"{name}" is no kind; known are {", ".join(KINDS)}, in short {", ".join(ALIASES)}')
+        stored = ", ".join(kind.name for kind in KINDS.values() if kind not in NOT_STORED)
+        raise CommandError(f'"{name}" is no kind; known are {stored}, in short {", ".join(ALIASES)}')
+    if kind in NOT_STORED:
+        where = "it is in Vault or in a folder" if kind is SECRET else "service discovery finds it"
+        raise CommandError(f"a {kind.name} is not kept with the configuration: {where}")
     return kind
