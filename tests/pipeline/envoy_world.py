@@ -66,6 +66,12 @@ class World:
         """Stores one object without translating; what cannot be read is rejected, as a source would."""
         self.store.apply(self._change(dict(document), strict=False))
 
+    def put_message(self, kind: str, message: Any) -> "World":
+        """Stores an object that is a message already and translates."""
+        ref = Ref(message.metadata.namespace, message.metadata.name)
+        self.store.apply(Change("test", kind, {ref: Entry(message)}))
+        return self.translate()
+
     def remove(self, kind: str, name: str) -> "World":
         """Removes an object and translates."""
         self.store.apply(Change("test", kind, deletes=frozenset({Ref("gloo-system", name)})))

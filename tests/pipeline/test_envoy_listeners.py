@@ -1,12 +1,14 @@
 """Listeners: addresses, filter chains, TLS, defaults for the edge, and how little an error costs."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
-from gloo_nomad.api.gen import http_listener_options_pb2, listener_options_pb2, ssl_pb2
+from gloo_nomad.api.gen import http_listener_options_pb2, listener_options_pb2, proxy_pb2, ssl_pb2
 from gloo_nomad.api.kinds import GATEWAY as GATEWAY_KIND
 from gloo_nomad.api.kinds import VIRTUAL_SERVICE
 from gloo_nomad.api.refs import ObjectRef, Ref
@@ -291,16 +293,21 @@ def make_group(*configs: tuple[str, list[str]]) -> HttpGroup:
 
 
 def translate(group: HttpGroup, world: World, address: str = "::", port: int = 8443) -> Any:
+    """A proxy with one listener of one group."""
+    return translate_groups([group], world, address, port)
+
+
+def translate_groups(groups: Sequence[HttpGroup], world: World, address: str = "::", port: int = 8443) -> Any:
     """A proxy with one listener."""
     listener = Listener(
-        group.source,
+        groups[0].source,
         "l",
         address,
         port,
         listener_options_pb2.ListenerOptions(),
         listener_options_pb2.RouteConfigurationOptions(),
         use_proxy_proto=False,
-        http=(group,),
+        http=tuple(groups),
     )
     proxy = Proxy(Ref("gloo-system", "p"), (listener,))
     return translate_proxy(proxy, world.store.snapshot, world.settings, Memo())
@@ -314,6 +321,36 @@ def test_overlapping_server_names_go_to_the_older() -> None:
 
     assert [list(chain.filter_chain_match.server_names) for chain in found.filter_chains] == [["b.com"], ["a.com"]]
     assert [(problem.ref.name, problem.path) for problem in proxy.problems] == [("young", "sslConfig.sniDomains")]
+
+
+def ranges(*prefixes: str) -> proxy_pb2.Matcher:
+    """A matcher for clients in these address ranges."""
+    matcher = proxy_pb2.Matcher()
+    for prefix in prefixes:
+        address, _, length = prefix.partition("/")
+        matcher.source_prefix_ranges.add(address_prefix=address).prefix_len.value = int(length)
+    return matcher
+
+
+def test_address_ranges_tell_chains_apart() -> None:
+    """The same server name for other clients is no conflict; overlapping lists of ranges are one."""
+    world = secure_world(virtual_service(name="old"), virtual_service(name="young"))
+    old, young = make_group(("old", ["a.com"])), make_group(("young", ["a.com"]))
+    apart = [replace(old, matcher=ranges("10.0.0.0/8")), replace(young, matcher=ranges("11.0.0.0/8"))]
+    mixed = [replace(old, matcher=ranges("10.1.2.3/8", "12.0.0.0/8")), replace(young, matcher=ranges("10.0.0.0/8"))]
+
+    assert translate_groups(apart, world).problems == ()
+    problems = translate_groups(mixed, world).problems
+    assert [(problem.ref.name, problem.path) for problem in problems] == [("young", "sslConfig.sniDomains")]
+
+
+@pytest.mark.parametrize("prefix", ["example.com/8", "10.0.0.0/33", "::1%lo/64"])
+def test_impossible_address_range(prefix: str) -> None:
+    """A range that is none costs its chain."""
+    proxy = translate(replace(make_group(("vs", [])), matcher=ranges(prefix)), secure_world())
+
+    assert dict(proxy.listeners) == {}
+    assert proxy.problems[0].path == "matcher.sourcePrefixRanges[0]"
 
 
 @pytest.mark.parametrize(("address", "port", "path"), [("example.com", 80, "bindAddress"), ("::", 0, "bindPort")])

@@ -1,0 +1,108 @@
+"""What a change costs in the pure stages alone: ``python -m tests.benchmarks.envoy_stage [VIRTUAL_SERVICES]``.
+
+CPU milliseconds, medians of several changes; nothing is read, written or sent.
+"""
+
+import gc
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from gloo_nomad.api import codec
+from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.kinds import KINDS
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.clusters import translate_clusters
+from gloo_nomad.envoy.translate import translate_proxy
+from gloo_nomad.gateway.translate import translate_gateways
+from gloo_nomad.store.change import Change, Entry
+from gloo_nomad.store.memo import Memo
+from gloo_nomad.store.store import Store
+from tests.benchmarks.objects import configuration, upstream, virtual_service, virtual_service_key
+
+CHANGES = 9
+STAGES = ("gateway", "proxy", "clusters", "sweep")
+
+
+@dataclass
+class Bench:
+    """A store and the memory of the stages."""
+
+    size: int
+    store: Store = field(default_factory=Store)
+    memo: Memo = field(default_factory=Memo)
+    settings: settings_pb2.Settings = field(default_factory=settings_pb2.Settings)
+
+    def load(self) -> None:
+        """Stores everything to begin with."""
+        puts: dict[str, dict[Ref, Entry]] = {}
+        for key, text in configuration(self.size, self.size):
+            kind, ref, entry = _decode(key, text)
+            puts.setdefault(kind, {})[ref] = entry
+        for kind, entries in puts.items():
+            self.store.apply(Change("bench", kind, entries, complete=True))
+
+    def put(self, key: str, text: str) -> None:
+        """Stores one object."""
+        kind, ref, entry = _decode(key, text)
+        self.store.apply(Change("bench", kind, {ref: entry}))
+
+    def run(self) -> tuple[float, ...]:
+        """Translates; the CPU milliseconds of each stage."""
+        snapshot, marks = self.store.snapshot, [time.process_time()]
+        proxies, _ = translate_gateways(snapshot, self.settings, self.memo)
+        marks.append(time.process_time())
+        found = [translate_proxy(proxy, snapshot, self.settings, self.memo) for proxy in proxies]
+        marks.append(time.process_time())
+        services = frozenset[str]().union(*(proxy.consul_services for proxy in found))
+        translate_clusters(snapshot, self.settings, self.memo, services)
+        marks.append(time.process_time())
+        self.memo.sweep()
+        marks.append(time.process_time())
+        return tuple(1000 * (after - before) for before, after in itertools.pairwise(marks))
+
+
+def _decode(key: str, text: str) -> tuple[str, Ref, Entry]:
+    kind, namespace, name = key.split("/")[3:]
+    decoded = codec.decode(KINDS[kind], text.encode(), Ref(namespace, name))
+    return kind, Ref(namespace, name), Entry(decoded.message, decoded.rejection)
+
+
+def _upstream_key(number: int) -> str:
+    return f"gloo/gloo.solo.io/v1/Upstream/gloo-system/upstream-{number:04d}"
+
+
+def _measure(bench: Bench, change: Callable[[int], Any]) -> tuple[float, ...]:
+    rounds = []
+    for number in range(CHANGES):
+        change(number)
+        rounds.append(bench.run())
+    return tuple(statistics.median(column) for column in zip(*rounds, strict=True))
+
+
+def main(size: int) -> None:
+    """Prints the table."""
+    bench = Bench(size)
+    bench.load()
+    rows = {"from scratch": bench.run()}
+    gc.collect()
+    gc.freeze()
+    text = virtual_service
+    rows["nothing changed"] = _measure(bench, lambda _: None)
+    rows["one virtual service"] = _measure(bench, lambda n: bench.put(virtual_service_key(7), text(7, size, f"m{n}")))
+    rows["one upstream"] = _measure(
+        bench, lambda n: bench.put(_upstream_key(7), upstream(7).replace("127.0.0.1", f"127.0.0.{n + 2}"))
+    )
+    rows["one more upstream"] = _measure(bench, lambda n: bench.put(_upstream_key(size + n), upstream(size + n)))
+    print(f"{size} virtual services of ten routes, {size} upstreams; CPU milliseconds, median of {CHANGES} changes")
+    print(f"{'':22}" + "".join(f"{stage:>10}" for stage in STAGES))
+    for name, row in rows.items():
+        print(f"{name:22}" + "".join(f"{value:10.1f}" for value in row))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3000)
