@@ -17,7 +17,7 @@ from gloo_nomad.envoy.actions import body_limit
 from gloo_nomad.envoy.chunks import translate_chunks
 from gloo_nomad.envoy.resources import build_resource
 from gloo_nomad.envoy.routes import HostFrame, TranslatedHost, translate_virtual_host
-from gloo_nomad.messages import digest, to_bytes, version_of
+from gloo_nomad.messages import to_bytes, version_of
 from gloo_nomad.proxies import HttpGroup, VirtualHost
 from gloo_nomad.reports import Problem, Problems, Severity
 from gloo_nomad.resources import ROUTES, Resource
@@ -80,7 +80,8 @@ class _Hosts:
     """Some virtual hosts, put together."""
 
     wire: bytes
-    digest: bytes
+    digests: bytes
+    """Those of all that are served, one after the other: equal bytes have equal ones, however they are cut."""
     domains: frozenset[str]
     domain_count: int
     filters: frozenset[str]
@@ -92,7 +93,7 @@ class _Hosts:
 def _join(hosts: Sequence[TranslatedHost], problems: Iterable[Problem] = ()) -> _Hosts:
     return _Hosts(
         b"".join([host.wire for host in hosts]),
-        digest(*(host.digest for host in hosts)),
+        b"".join([host.digest for host in hosts if host.wire]),
         frozenset(domain for host in hosts for domain in host.domains),
         sum(len(host.domains) for host in hosts),
         frozenset().union(*(host.filters for host in hosts)),
@@ -129,7 +130,7 @@ def _build_routes(
     memo: Memo,
 ) -> TranslatedRoutes:
     frame = to_bytes(_build_frame(group.route_config, options))
-    version = version_of(frame, *(chunk.digest for chunk in chunks))
+    version = version_of(frame, b"".join([chunk.digests for chunk in chunks]))
     body = frame + b"".join([chunk.wire for chunk in chunks])
     return TranslatedRoutes(
         build_resource(memo, ROUTES, group.route_config, body, version),

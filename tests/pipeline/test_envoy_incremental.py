@@ -120,6 +120,28 @@ def test_added_and_removed_virtual_service(counter: Counter) -> None:
     assert [item.body for item in after.of(ROUTES).values()] == [item.body for item in before.of(ROUTES).values()]
 
 
+def test_equal_bytes_are_the_same_resource() -> None:
+    """A virtual service that is left out changes nothing that Envoy is sent, wherever it stands among the others."""
+    world = many()
+    before = world.snapshot()
+
+    world.put(virtual_service(route_to("up0"), name="vs0a", domains="['']"))
+
+    assert world.said("VirtualService", "vs0a")[0].startswith("error ")
+    assert same(before.of(ROUTES), world.snapshot().of(ROUTES)) == set(before.of(ROUTES))
+
+
+def test_rejected_virtual_service_costs_nothing_extra() -> None:
+    """Its last good version is served beside it, and both are remembered."""
+    world = many()
+    world.put(virtual_service("{directResponseAction: {status: 1}}", name="vs7", domains="[a7.com]"))
+    computed = world.pipeline.memo.computed
+
+    world.translate()
+
+    assert world.pipeline.memo.computed == computed
+
+
 def test_nothing_changed_computes_nothing() -> None:
     """A second look at the same snapshot remembers everything, TLS included."""
     secured = "sslConfig: {secretRef: {name: s, namespace: gloo-system}}"
