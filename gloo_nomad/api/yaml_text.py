@@ -5,6 +5,7 @@ module do what a user expects of a configuration file: keys are text as written 
 stands twice is an error, ``1e3`` is a number, ``12:30`` and ``2026-01-31`` are text, and what aliases repeat counts.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -23,7 +24,9 @@ _WORDS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), False),
 }
 _NUMERIC: Final = frozenset("0123456789+-.")
-_INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+|0o?[0-7_]+)", re.ASCII)
+_INTEGER: Final = re.compile(
+    r"[-+]?(0|[1-9][0-9_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|0b_*[01][01_]*|0o?_*[0-7][0-7_]*)", re.ASCII
+)
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?", re.ASCII)
 _SPECIAL_FLOAT: Final = re.compile(r"[-+]?\.(inf|Inf|INF|nan|NaN|NAN)", re.ASCII)
 _LONGEST_NUMBER: Final = 40
@@ -164,14 +167,23 @@ def _number(text: str) -> Any:
         return None
     if len(text) <= _LONGEST_NUMBER:
         if _INTEGER.fullmatch(text):
-            digits = text.replace("_", "")
-            octal = digits.lstrip("+-")[:1] == "0" and digits.lstrip("+-")[1:].isdigit()
-            return int(digits, 8 if octal else 0)
+            return _integer(text)
         if _FLOAT.fullmatch(text):
-            return float(text)
+            number = float(text)
+            return number if math.isfinite(number) else text
         if _SPECIAL_FLOAT.fullmatch(text):
             return float(text.replace(".", "").lower())
     return text
+
+
+def _integer(text: str) -> int | str:
+    """A whole number; with a prefix (``0x``) and beyond 64 bits it is text, which Go's YAML writes without quotes."""
+    digits = text.replace("_", "")
+    bare = digits.lstrip("+-")
+    octal = bare[:1] == "0" and bare[1:].isdigit()
+    number = int(digits, 8 if octal else 0)
+    fits = -(1 << 63) <= number < 1 << 64
+    return number if fits or bare.isdigit() else text
 
 
 def _merge(event: Any, value: Any) -> dict[str, Any]:

@@ -247,3 +247,17 @@ class TestEncode:
     def test_text_stays_text(self, value: str) -> None:
         """Whatever text looks like, YAML says that it is text."""
         assert codec.parse_document(codec.to_yaml({"a": value, value: 1}).encode()) == {"a": value, value: 1}
+
+    @pytest.mark.parametrize(
+        "value",
+        ["7123e456", "-1E400", "0x10000000000000000", "-0x8000000000000001", "0o17777777777777777777777",
+         "0x_", "-0b__", "0o_"],
+    )  # fmt: skip
+    def test_no_number_for_go(self, value: str) -> None:
+        """What Go's YAML takes for no number, and so writes without quotes, is text: a commit in a label."""
+        assert codec.parse_document(f"a: {value}\n".encode()) == {"a": value}
+
+    @pytest.mark.parametrize("value", ["1e308", "0xffffffffffffffff", "-0x8000000000000000", "0x_f", "0b11", "0o17"])
+    def test_numbers_of_64_bits(self, value: str) -> None:
+        """The largest numbers, and those with a prefix, are numbers still."""
+        assert isinstance(codec.parse_document(f"a: {value}\n".encode())["a"], int | float)
