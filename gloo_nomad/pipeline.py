@@ -4,27 +4,25 @@ A pure function with a memory: the result depends on the snapshot, the settings 
 before, and what did not change is not computed again. ``translate`` is called from one thread at a time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from types import MappingProxyType
-from typing import Any
 
 from gloo_nomad import settings as settings_module
 from gloo_nomad.api.gen import settings_pb2
-from gloo_nomad.api.kinds import CONFIG_KINDS, SETTINGS, Kind
-from gloo_nomad.api.refs import ObjectRef, Ref
+from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.clusters import ClusterSet, translate_clusters
 from gloo_nomad.envoy.translate import EnvoyProxy, translate_proxy
 from gloo_nomad.gateway.translate import translate_gateways
 from gloo_nomad.lastgood import LastGood
-from gloo_nomad.options.claims import unclaimed
 from gloo_nomad.options.registry import collect, modules
 from gloo_nomad.proxies import Proxy
-from gloo_nomad.reports import Problem, Problems, warning
+from gloo_nomad.reports import Problems
 from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, SECRET, XdsSnapshot
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
+from gloo_nomad.unclaimed import Unclaimed
 
 _FEATURE_PACKAGES = ("gloo_nomad.gateway", "gloo_nomad.envoy", "gloo_nomad.options", "gloo_nomad.upstreams")
 
@@ -48,6 +46,7 @@ class Pipeline:
 
     memo: Memo = field(default_factory=Memo)
     last_good: LastGood = field(default_factory=LastGood)
+    unclaimed: Unclaimed = field(default_factory=Unclaimed)
 
     def translate(self, snapshot: ConfigSnapshot, settings: settings_pb2.Settings) -> Translation:
         """Translates everything; the settings are the same object as long as nothing in them changed."""
@@ -55,7 +54,7 @@ class Pipeline:
         translated = [self._translate_proxy(proxy, gateway_problems, snapshot, settings) for proxy in proxies]
         consul_services = frozenset().union(*(envoy.consul_services for _, envoy, _ in translated))
         clusters = translate_clusters(snapshot, settings, self.memo, consul_services)
-        problems = [*gateway_problems, *self._unclaimed(snapshot)]
+        problems = [*gateway_problems, *self.unclaimed.problems(snapshot, claims())]
         problems.extend(problem for _, _, found in translated for problem in found)
         problems.extend(clusters.problems)
         xds = {proxy.role: _assemble(envoy, clusters) for proxy, envoy, _ in translated}
@@ -78,20 +77,6 @@ class Pipeline:
         if kept is proxy:
             return proxy, envoy, envoy.problems
         return kept, translate_proxy(kept, snapshot, settings, self.memo), envoy.problems
-
-    def _unclaimed(self, snapshot: ConfigSnapshot) -> Iterator[Problem]:
-        for kind in (*CONFIG_KINDS, SETTINGS):
-            for ref, message in snapshot.of(kind.name).items():
-                compute = partial(_warn_unclaimed, kind, ref, message)
-                yield from self.memo.get(("unclaimed", kind.name, ref), (message,), compute)
-
-
-def _warn_unclaimed(kind: Kind, ref: Ref, message: Any) -> Problems:
-    target = ObjectRef(kind.name, ref.namespace, ref.name)
-    known = claims()
-    if message.DESCRIPTOR.full_name not in known:
-        return (warning("", f"objects of kind {kind.name} have no effect yet").on(target),)
-    return tuple(finding.on(target) for finding in unclaimed(message, known))
 
 
 @cache

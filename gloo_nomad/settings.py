@@ -107,7 +107,6 @@ OWN_FIELDS: Final[Mapping[str, Any]] = {
     "frontDoorTlsCert": "",
     "frontDoorTlsKey": "",
     "createDefaultGateways": True,
-    "watchShards": True,
 }
 """Our own settings with their defaults; all are optional."""
 
