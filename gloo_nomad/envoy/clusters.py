@@ -198,6 +198,16 @@ def build_cluster(
     return secrets, findings
 
 
+def find_cluster(ref: Ref, settings: settings_pb2.Settings, reads: Reads) -> str:
+    """The name of an Upstream's cluster; "" if it does not exist or is rejected."""
+    upstream = reads.get(UPSTREAM.name, ref)
+    if upstream is None:
+        return ""
+    out = cluster_pb2.Cluster(name=cluster_name(ref))
+    _, findings = build_cluster(upstream, out, TlsScope(reads, settings, Memo()))
+    return "" if is_rejected(findings) else str(out.name)
+
+
 def _name(upstream: upstream_pb2.Upstream) -> tuple[str, str]:
     return upstream.metadata.namespace, upstream.metadata.name
 

@@ -18,6 +18,8 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.clusters import find_cluster
 from gloo_nomad.envoy.names import HTTP_CONNECTION_MANAGER, ROUTER
 from gloo_nomad.envoy.resources import ads
 from gloo_nomad.messages import duration, typed_config
@@ -44,13 +46,21 @@ class NetworkFilters:
     filters: tuple[Any, ...]
     findings: tuple[Finding, ...]
     """Paths are relative to the HTTP gateway's options."""
+    upstreams: frozenset[Ref] = frozenset()
+    """Upstreams that a filter or a tracer speaks to."""
 
 
 def build_network_filters(
     group: HttpGroup, used_filters: frozenset[str], settings: settings_pb2.Settings, reads: Reads
 ) -> NetworkFilters:
     """All network filters of an HTTP gateway; *used_filters* are those that something behind it configures."""
-    context = ListenerContext(settings, reads, group.source, group.options, used_filters)
+    upstreams: set[Ref] = set()
+
+    def find(ref: Ref) -> str:
+        upstreams.add(ref)
+        return find_cluster(ref, settings, reads)
+
+    context = ListenerContext(settings, reads, group.source, group.options, used_filters, find)
     findings: list[Finding] = []
     before = _sorted_filters((item for hook in hooks("network_filters") for item in hook(context)), findings)
     manager = _build_defaults(group.route_config)
@@ -62,7 +72,7 @@ def build_network_filters(
         findings.extend(hook(group.options, manager, context))
     findings.extend(error(breach.path, f"Envoy refuses it: {breach.reason}") for breach in broken_rules(manager))
     last = listener_components_pb2.Filter(name=HTTP_CONNECTION_MANAGER, typed_config=typed_config(manager))
-    return NetworkFilters((*before, last), tuple(findings))
+    return NetworkFilters((*before, last), tuple(findings), frozenset(upstreams))
 
 
 def _sorted_filters(found: Iterable[StagedFilter | Finding], out: list[Finding]) -> list[Any]:

@@ -62,11 +62,14 @@ class TranslatedListener:
     routes: tuple[TranslatedRoutes, ...]
     secrets: tuple[Resource, ...]
     problems: Problems
+    upstreams: frozenset[Ref] = frozenset()
+    """Upstreams that filters and tracers speak to."""
 
 
 def translate_listener(listener: Listener, world: World) -> TranslatedListener:
     """A listener of a proxy; every part of it is remembered by itself."""
     routes: list[TranslatedRoutes] = []
+    upstreams: set[Ref] = set()
     plans: list[ChainPlan] = []
     problems: list[Problem] = []
     for group in listener.http:
@@ -76,6 +79,7 @@ def translate_listener(listener: Listener, world: World) -> TranslatedListener:
         problems += [finding.on(group.source, f"{group.path}.options") for finding in filters.findings]
         if not is_rejected(filters.findings):
             plans += _plan_chains(group, filters)
+            upstreams |= filters.upstreams
     chains, lost = _build_chains(listener, plans, world)
     problems += lost
     problems += [problem for chain in chains for problem in chain.problems]
@@ -83,7 +87,7 @@ def translate_listener(listener: Listener, world: World) -> TranslatedListener:
     built = _keep_listener(listener, served, world)
     problems += [finding.on(listener.source) for finding in built.findings]
     secrets = tuple(secret for chain in served for secret in chain.secrets) if built.resource is not None else ()
-    return TranslatedListener(built.resource, tuple(routes), secrets, tuple(problems))
+    return TranslatedListener(built.resource, tuple(routes), secrets, tuple(problems), frozenset(upstreams))
 
 
 def _network_filters(group: HttpGroup, used: frozenset[str], world: World) -> NetworkFilters:

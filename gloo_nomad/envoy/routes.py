@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.route.v3 import route_components_pb2
 
 from gloo_nomad.acceptance.rules import broken_rules
@@ -22,10 +21,9 @@ from gloo_nomad.api.gen import (
     settings_pb2,
     virtual_host_options_pb2,
 )
-from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.envoy.actions import apply_direct_response, apply_invalid_response, apply_redirect
-from gloo_nomad.envoy.clusters import build_cluster
+from gloo_nomad.envoy.clusters import find_cluster
 from gloo_nomad.envoy.destinations import (
     Destinations,
     Reached,
@@ -37,13 +35,12 @@ from gloo_nomad.envoy.destinations import (
 )
 from gloo_nomad.envoy.matchers import apply_matcher
 from gloo_nomad.envoy.names import cluster_name, route_name, virtual_host_name
-from gloo_nomad.envoy.tls import TlsScope
 from gloo_nomad.messages import delimited, digest, to_bytes
 from gloo_nomad.options.hooks import RouteContext, VirtualHostContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.proxies import VirtualHost
 from gloo_nomad.reports import Finding, Problems, error, is_rejected, warning
-from gloo_nomad.store.memo import Memo, Reads
+from gloo_nomad.store.memo import Reads
 
 VIRTUAL_HOSTS_FIELD: Final = 2
 """Number of ``RouteConfiguration.virtual_hosts``."""
@@ -111,10 +108,7 @@ class _Draft:
         settings = self.frame.settings
         if not settings.gloo.invalid_config_policy.replace_invalid_routes:
             return True
-        upstream = self.reads.get(UPSTREAM.name, ref)
-        out = cluster_pb2.Cluster(name=cluster_name(ref))
-        _, findings = build_cluster(upstream, out, TlsScope(self.reads, settings, Memo()))
-        return not is_rejected(findings)
+        return bool(find_cluster(ref, settings, self.reads))
 
 
 def translate_virtual_host(host: VirtualHost, frame: HostFrame, reads: Reads) -> TranslatedHost:

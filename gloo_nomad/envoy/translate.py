@@ -29,7 +29,7 @@ class EnvoyProxy:
     consul_services: frozenset[str] = frozenset()
     """Services that ``consul`` destinations name, as ``names.consul_service_key`` writes them."""
     reachable: frozenset[Ref] = frozenset()
-    """Upstreams that some route leads to; ``destinations.ANY_UPSTREAM`` among them stands for all."""
+    """Upstreams that some route or filter leads to; ``destinations.ANY_UPSTREAM`` among them stands for all."""
 
 
 def translate_proxy(proxy: Proxy, snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo) -> EnvoyProxy:
@@ -44,7 +44,7 @@ def translate_proxy(proxy: Proxy, snapshot: ConfigSnapshot, settings: settings_p
         _by_name(secret for listener in served for secret in listener.secrets),
         _problems(listeners),
         frozenset().union(*(route.consul_services for route in routes)),
-        frozenset().union(*(route.upstreams for route in routes)),
+        frozenset().union(*(route.upstreams for route in routes), *(listener.upstreams for listener in served)),
     )
 
 

@@ -10,7 +10,7 @@ A hook changes nothing but its parameter ``out``, keeps no state, and returns wh
 (``reports.error`` rejects, ``reports.warning`` does not; paths are relative to the options message).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -19,11 +19,13 @@ from gloo_nomad.api.gen import (
     listener_options_pb2,
     route_options_pb2,
     settings_pb2,
+    ssl_pb2,
+    tcp_listener_options_pb2,
     upstream_pb2,
     virtual_host_options_pb2,
     weighted_destination_options_pb2,
 )
-from gloo_nomad.api.kinds import SECRET, UPSTREAM
+from gloo_nomad.api.kinds import ARTIFACT, SECRET, UPSTREAM
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.options.stages import StagedFilter
 from gloo_nomad.reports import Finding, Findings
@@ -54,6 +56,10 @@ class Context:
         """The Secret of that name, or None."""
         return self.reads.get(SECRET.name, ref)
 
+    def artifact(self, ref: Ref) -> Any:
+        """The Artifact of that name, or None."""
+        return self.reads.get(ARTIFACT.name, ref)
+
 
 @dataclass(frozen=True, slots=True)
 class VirtualHostContext(Context):
@@ -83,6 +89,13 @@ class ListenerContext(Context):
     )
     used_filters: frozenset[str] = frozenset()
     """Names of all filters that some virtual host, route or destination behind the listener configures."""
+    find_cluster: Callable[[Ref], str] = lambda _ref: ""
+    """The name of an Upstream's cluster; "" if there is none, because it does not exist or is rejected.
+
+    Envoy refuses a listener that names a cluster it does not have. What is asked for counts as reachable.
+    """
+    listener: listener_options_pb2.ListenerOptions = field(default_factory=listener_options_pb2.ListenerOptions)
+    """Options of the gateway as a whole; what is wrong with them is said by ``apply_listener`` alone."""
 
     def needs(self, filter_name: str) -> bool:
         """Whether a filter that only acts where something configures it belongs in the chain.
@@ -97,6 +110,20 @@ class ListenerContext(Context):
 @dataclass(frozen=True, slots=True)
 class ClusterContext(Context):
     """For hooks of clusters."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedCluster:
+    """A cluster that no Upstream stands for, such as that of a collector of logs."""
+
+    cluster: Any
+    """Envoy's Cluster, without TLS; its name begins with ``solo_io_generated_``."""
+    ssl: ssl_pb2.UpstreamSslConfig | None = None
+    """How TLS is spoken to it; None for plain text."""
+    server_name: str = ""
+    """The name to send in the handshake unless ``ssl`` has one."""
+    path: str = ""
+    """Where its options stand, relative to the hook's; what is wrong with the TLS is said there."""
 
 
 class ApplyRoute(Protocol):
@@ -153,6 +180,28 @@ class ApplyListener(Protocol):
         ...
 
 
+class ApplyTcpProxy(Protocol):
+    """``apply_tcp_proxy``: options of a TCP gateway onto Envoy's TcpProxy."""
+
+    def __call__(
+        self, options: tcp_listener_options_pb2.TcpListenerOptions, out: Any, context: ListenerContext
+    ) -> Findings:
+        """See the module."""
+        ...
+
+
+class ExtraClusters(Protocol):
+    """``extra_clusters``: the clusters that are generated for options of a listener or of an HTTP gateway.
+
+    It is asked once for each listener, with ``context.listener``, and once for each HTTP gateway, with
+    ``context.options``; the other is empty. The same cluster may come from several of them.
+    """
+
+    def __call__(self, context: ListenerContext) -> Iterable[GeneratedCluster | Finding]:
+        """See the module."""
+        ...
+
+
 class NetworkFilters(Protocol):
     """``network_filters``: the network filters before the connection manager or TCP proxy."""
 
@@ -176,6 +225,8 @@ HOOK_NAMES: Final = (
     "http_filters",
     "apply_connection_manager",
     "apply_listener",
+    "apply_tcp_proxy",
+    "extra_clusters",
     "network_filters",
     "apply_cluster",
 )
