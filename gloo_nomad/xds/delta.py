@@ -14,6 +14,8 @@ from gloo_nomad.xds.view import RoleView
 from gloo_nomad.xds.wire import Outgoing, Wire
 
 _TOLD_ABSENT = ""
+_ON_ITS_WAY = "?"
+"""Stands for the version of a resource that the client will have in a moment and the server no longer knows."""
 
 
 class DeltaLane(Lane):
@@ -52,11 +54,14 @@ class DeltaLane(Lane):
         change = self.subscription.change(subscribe, unsubscribe)
         self._give_up(change.given_up)
         if first or change.wildcard_ended:
-            self._drop(name for name in {*self._known, *self._updates} if not self.subscription.covers(name))
+            self._drop(
+                name for name in {*self._known, *self._updates, *self._forced} if not self.subscription.covers(name)
+            )
         self._ask(name for name in change.asked if not (first and name in self._known))
         self._mark(change.asked)
         if change.wildcard_began:
             self._greets = not self._known
+            self._known = {**dict.fromkeys(self.ledger.unanswered_names(), _ON_ITS_WAY), **self._known}
             self._mark({*self.view.wires(self.type_url), *self._known})
 
     def _give_up(self, names: Iterable[str]) -> None:

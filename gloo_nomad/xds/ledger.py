@@ -103,6 +103,10 @@ class Ledger:
         """How many responses wait for an answer."""
         return len(self._unanswered)
 
+    def unanswered_names(self) -> set[str]:
+        """The resources that are on their way to the client."""
+        return {name for sent in self._unanswered.values() for name in sent.names}
+
     def waits(self, now: float, patience: float) -> bool:
         """Whether an answer is expected and not overdue."""
         return any(now < sent.at + patience for sent in self._unanswered.values())

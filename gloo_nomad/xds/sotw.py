@@ -48,19 +48,15 @@ class SotwLane(Lane):
             self._replace_names(wanted, wildcard=wildcard)
 
     def _replace_names(self, wanted: frozenset[str], *, wildcard: bool) -> None:
-        """Names that come in are sent although they were sent before; names that only go out need no response."""
-        was_current = not self.owes_updates()
+        """Names that come in are sent again; names that only go out need no response once all was accepted."""
+        was_current = not (self.owes_updates() or self.ledger.rejected or self.ledger.unanswered)
         more = bool(wanted - self._names) or (wildcard and not self._wildcard)
         self._names, self._wildcard = wanted, wildcard
         if more:
-            self._forced = self._forced or self._has_any()
+            self._forced = True
         elif was_current:
             self.ledger.sent_version = self._version()
         self._dirty = True
-
-    def _has_any(self) -> bool:
-        wires = self.view.wires(self.type_url)
-        return bool(wires) if self._wildcard else any(name in wires for name in self._names)
 
     def changed(self, names: Collection[str]) -> None:
         """Looks again at the next chance if the client wants any of the names."""

@@ -27,7 +27,7 @@ class Wire:
     """One resource ready to be sent; compared by identity.
 
     ``delta_head`` and ``sotw_head`` are what precedes ``body`` in a response of either protocol;
-    ``fingerprint`` is a 128-bit number of name and version, so that sums of them are versions of sets.
+    ``fingerprint`` is a 128-bit number of type, name and version, so that sums of them are versions of sets.
     """
 
     name: str
@@ -51,7 +51,8 @@ def build_wire(type_url: str, resource: Resource) -> Wire:
     named = delimited(_RESOURCE_NAME, name) + delimited(_RESOURCE_VERSION, version)
     in_resource = named + _opening(_RESOURCE_ANY, len(inner) + len(body)) + inner
     head = _opening(_RESOURCES, len(in_resource) + len(body)) + in_resource
-    return Wire(resource.name, resource.version, body, head, in_any, int.from_bytes(digest(name, version)))
+    fingerprint = int.from_bytes(digest(type_url.encode(), name, version))
+    return Wire(resource.name, resource.version, body, head, in_any, fingerprint)
 
 
 def _opening(number: int, length: int) -> bytes:

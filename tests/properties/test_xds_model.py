@@ -1,0 +1,358 @@
+"""Delta and state-of-the-world streams against a simple client: after any history it has what the cache has.
+
+The client rejects every resource whose body is ``bad``. Its requests arrive at once and in order, responses wait in
+an inbox until a rule lets the client read one, so that every interleaving of both directions occurs.
+"""
+
+from collections import deque
+from typing import Any
+
+from envoy.service.discovery.v3 import discovery_pb2
+from google.rpc import status_pb2
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Resource, XdsSnapshot
+from gloo_nomad.xds.delta import DeltaSession
+from gloo_nomad.xds.sotw import SotwSession
+from gloo_nomad.xds.view import RoleView
+from gloo_nomad.xds.wire import Outgoing
+
+TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET)
+NAMES = tuple("abcde")
+BAD = "bad"
+PATIENCE = 5.0
+
+types = st.sampled_from(TYPES)
+some_names = st.lists(st.sampled_from(NAMES), max_size=3, unique=True)
+bodies = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["v1", "v2", "v3", BAD]))
+
+
+def build_resources(texts: dict[str, str]) -> dict[str, Resource]:
+    """Resources whose version is their body."""
+    return {name: Resource(name, text, text.encode()) for name, text in texts.items()}
+
+
+class Published:
+    """What is served, and the streams that are told of changes."""
+
+    def __init__(self) -> None:
+        self.view = RoleView("role")
+        self.now = 0.0
+        self.content: dict[str, dict[str, str]] = {type_url: {} for type_url in TYPES}
+
+    def publish(self, content: dict[str, dict[str, str]]) -> None:
+        """Replaces the types that are given and publishes all."""
+        self.content.update(content)
+        self.view.publish(XdsSnapshot({url: build_resources(texts) for url, texts in self.content.items()}))
+
+    def publish_type(self, type_url: str, texts: dict[str, str]) -> None:
+        """Replaces one type the quick way."""
+        self.content[type_url] = texts
+        self.view.publish_type(type_url, build_resources(texts))
+
+
+class Attached:
+    """A session as a view tells it of changes."""
+
+    def __init__(self, session: DeltaSession | SotwSession) -> None:
+        self.resources_changed = session.resources_changed
+
+    def wake(self) -> None:
+        """The rules ask for responses by themselves."""
+
+
+class DeltaModel:
+    """A delta client of one role: what it wants, what it has, and its inbox."""
+
+    def __init__(self, published: Published) -> None:
+        self.published = published
+        self.held: dict[str, dict[str, str]] = {}
+        self.names: dict[str, set[str]] = {}
+        self.wildcard: dict[str, bool] = {}
+        self.warming: set[str] = set()
+        self.inbox: deque[Outgoing] = deque()
+        self.nonces: dict[str, set[str]] = {}
+        self._connect()
+
+    def _connect(self) -> None:
+        self.session = DeltaSession(self.published.view, patience=PATIENCE, part_bytes=160)
+        self.attached = Attached(self.session)
+        self.published.view.attach(self.attached)
+        self.inbox.clear()
+        self.nonces.clear()
+        self.warming.clear()
+
+    def reconnect(self) -> None:
+        """Loses the stream, opens another and says what it has."""
+        self.published.view.detach(self.attached)
+        self._connect()
+        for type_url in self.names:
+            if self.names[type_url] or self.wildcard[type_url]:
+                stars = ["*"] if self.wildcard[type_url] else []
+                self._send(type_url, subscribe=[*stars, *self.names[type_url]], held=self.held[type_url])
+            else:
+                self.session.lanes.pop(type_url, None)
+
+    def covers(self, type_url: str, name: str) -> bool:
+        """Whether the client wants it."""
+        return self.wildcard.get(type_url, False) or name in self.names.get(type_url, set())
+
+    def _send(self, type_url: str, **fields: Any) -> None:
+        request = discovery_pb2.DeltaDiscoveryRequest(
+            type_url=type_url,
+            resource_names_subscribe=fields.get("subscribe", ()),
+            resource_names_unsubscribe=fields.get("unsubscribe", ()),
+            initial_resource_versions=fields.get("held", {}),
+            response_nonce=fields.get("nonce", ""),
+            error_detail=fields.get("error"),
+        )
+        self.session.receive(request, self.published.now)
+
+    def ask(self, type_url: str, subscribe: list[str], unsubscribe: list[str]) -> None:
+        """Changes what the client wants; it forgets what it no longer wants."""
+        first = type_url not in self.names or type_url not in self.session.lanes
+        names, held = self.names.setdefault(type_url, set()), self.held.setdefault(type_url, {})
+        names.difference_update(unsubscribe)
+        names.update(name for name in subscribe if name != "*")
+        star = self.wildcard.get(type_url, False) and "*" not in unsubscribe
+        self.wildcard[type_url] = star or "*" in subscribe or (first and not subscribe)
+        for name in [name for name in held if not self.covers(type_url, name)]:
+            del held[name]
+        self._send(type_url, subscribe=subscribe, unsubscribe=unsubscribe, held=held if first else {})
+
+    def transmit(self) -> bool:
+        """Lets the server send one response."""
+        outgoing = self.session.next_response(self.published.now)
+        if outgoing is None:
+            return False
+        names = [wire.name for wire in outgoing.wires]
+        assert len({*names, *outgoing.removed}) == len(names) + len(outgoing.removed)
+        assert outgoing.nonce not in self.nonces.setdefault(outgoing.type_url, set())
+        assert all(self.covers(outgoing.type_url, name) for name in (*names, *outgoing.removed))
+        self.nonces[outgoing.type_url].add(outgoing.nonce)
+        self.inbox.append(outgoing)
+        return True
+
+    def read(self) -> None:
+        """Takes one response from the inbox, applies what is good and answers."""
+        outgoing = self.inbox.popleft()
+        held = self.held[outgoing.type_url]
+        wanted = [wire for wire in outgoing.wires if self.covers(outgoing.type_url, wire.name)]
+        rejected = [wire.name for wire in wanted if wire.version == BAD]
+        for wire in wanted:
+            if wire.version != BAD:
+                self._apply(outgoing.type_url, wire.name, wire.version)
+        for name in outgoing.removed:
+            held.pop(name, None)
+        error = status_pb2.Status(code=3, message=f"rejected {' '.join(rejected)}") if rejected else None
+        self._send(outgoing.type_url, nonce=outgoing.nonce, error=error)
+
+    def _apply(self, type_url: str, name: str, version: str) -> None:
+        before = self.held[type_url].get(name)
+        self.held[type_url][name] = version
+        if type_url == CLUSTER and before not in {None, version}:
+            self.warming.add(name)
+        if type_url == ENDPOINTS:
+            self.warming.discard(name)
+
+    def check_settled(self) -> None:
+        """What is wanted is had, except what was rejected; changed clusters got their endpoints again."""
+        for type_url, held in self.held.items():
+            content = self.published.content[type_url]
+            wanted = {name: text for name, text in content.items() if self.covers(type_url, name)}
+            good = {name: text for name, text in wanted.items() if text != BAD}
+            assert {name: held[name] for name in held if wanted.get(name) != BAD} == good, type_url
+        for name in self.warming:
+            assert self.published.content[ENDPOINTS].get(name, BAD) == BAD or not self.covers(ENDPOINTS, name)
+
+
+class DeltaMachine(RuleBasedStateMachine):
+    """Any history of publications, requests, answers, waiting and lost streams."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.published = Published()
+        self.client = DeltaModel(self.published)
+
+    @rule(content=st.dictionaries(types, bodies))
+    def publish(self, content: dict[str, dict[str, str]]) -> None:
+        """A full publication."""
+        self.published.publish(content)
+
+    @rule(type_url=types, texts=bodies)
+    def publish_type(self, type_url: str, texts: dict[str, str]) -> None:
+        """A publication of one type."""
+        self.published.publish_type(type_url, texts)
+
+    @rule(type_url=types, names=some_names, star=st.booleans())
+    def subscribe(self, type_url: str, names: list[str], star: bool) -> None:
+        """Asks for names, the wildcard, both or (in a first request) for everything by naming nothing."""
+        self.client.ask(type_url, [*names, "*"] if star else names, [])
+
+    @rule(type_url=types, names=some_names, star=st.booleans())
+    def unsubscribe(self, type_url: str, names: list[str], star: bool) -> None:
+        """Gives up names, the wildcard or both."""
+        if type_url in self.client.names:
+            self.client.ask(type_url, [], [*names, "*"] if star else names)
+
+    @rule()
+    def transmit(self) -> None:
+        """The server sends one response if it has one."""
+        self.client.transmit()
+
+    @rule()
+    def read(self) -> None:
+        """The client reads one response if there is one."""
+        if self.client.inbox:
+            self.client.read()
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, PATIENCE + 1.0]))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.published.now += seconds
+
+    @rule()
+    def reconnect(self) -> None:
+        """The stream is lost."""
+        self.client.reconnect()
+
+    @rule()
+    def settle(self) -> None:
+        """Everything is sent and answered, and then the client has what is published."""
+        if not self.published.view.published:
+            assert not self.client.transmit()
+            return
+        for _ in range(1_000):
+            if self.client.inbox:
+                self.client.read()
+            elif not self.client.transmit():
+                break
+        assert self.client.session.wake_at(self.published.now) is None
+        self.client.check_settled()
+
+    @invariant()
+    def nothing_is_sent_before_the_first_publication(self) -> None:
+        """An unpublished role has no responses."""
+        assert self.published.view.published or not self.client.inbox
+
+    def teardown(self) -> None:
+        """Every history ends settled."""
+        self.settle()
+
+
+class SotwModel:
+    """A state-of-the-world client: its names per type and the last state it accepted."""
+
+    def __init__(self, published: Published) -> None:
+        self.published = published
+        self.names: dict[str, list[str]] = {}
+        self.ever_named: set[str] = set()
+        self.state: dict[str, dict[str, str]] = {}
+        self.version: dict[str, str] = {}
+        self.nonce: dict[str, str] = {}
+        self.inbox: deque[Outgoing] = deque()
+        self.session = SotwSession(published.view, patience=PATIENCE)
+        published.view.attach(Attached(self.session))
+
+    def send(self, type_url: str, error: str = "") -> None:
+        """A request with what the client wants and has."""
+        request = discovery_pb2.DiscoveryRequest(
+            type_url=type_url,
+            resource_names=self.names[type_url],
+            version_info=self.version.get(type_url, ""),
+            response_nonce=self.nonce.get(type_url, ""),
+            error_detail=status_pb2.Status(code=3, message=error) if error else None,
+        )
+        self.session.receive(request, self.published.now)
+
+    def ask(self, type_url: str, names: list[str]) -> None:
+        """Changes what the client wants."""
+        self.names[type_url] = names
+        if names:
+            self.ever_named.add(type_url)
+        self.send(type_url)
+
+    def read(self) -> None:
+        """Takes one response, keeps it if all of it is good, and answers."""
+        outgoing = self.inbox.popleft()
+        self.nonce[outgoing.type_url] = outgoing.nonce
+        if any(wire.version == BAD for wire in outgoing.wires):
+            self.send(outgoing.type_url, "there is a bad one")
+            return
+        self.version[outgoing.type_url] = outgoing.version
+        self.state[outgoing.type_url] = {wire.name: wire.version for wire in outgoing.wires}
+        self.send(outgoing.type_url)
+
+    def check_settled(self) -> None:
+        """For every type, the client's last accepted state has what it wants, unless a bad one is in it."""
+        for type_url, names in self.names.items():
+            wildcard = "*" in names or type_url not in self.ever_named
+            content = self.published.content[type_url]
+            wanted = {name: text for name, text in content.items() if wildcard or name in names}
+            if names or wildcard:
+                state = self.state.get(type_url, {})
+                visible = {name: text for name, text in state.items() if wildcard or name in names}
+                assert BAD in wanted.values() or visible == wanted
+
+
+class SotwMachine(RuleBasedStateMachine):
+    """Any history of publications, requests and answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.published = Published()
+        self.client = SotwModel(self.published)
+
+    @rule(content=st.dictionaries(types, bodies))
+    def publish(self, content: dict[str, dict[str, str]]) -> None:
+        """A full publication."""
+        self.published.publish(content)
+
+    @rule(type_url=types, names=some_names, star=st.booleans())
+    def subscribe(self, type_url: str, names: list[str], star: bool) -> None:
+        """Asks for exactly these names."""
+        self.client.ask(type_url, [*names, "*"] if star else names)
+
+    @rule()
+    def transmit(self) -> None:
+        """The server sends one response if it has one."""
+        outgoing = self.client.session.next_response(self.published.now)
+        if outgoing is not None:
+            self.client.inbox.append(outgoing)
+
+    @rule()
+    def read(self) -> None:
+        """The client reads one response if there is one."""
+        if self.client.inbox:
+            self.client.read()
+
+    @rule(seconds=st.sampled_from([0.1, PATIENCE + 1.0]))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.published.now += seconds
+
+    @rule()
+    def settle(self) -> None:
+        """Everything is sent and answered, and then the client has what is published."""
+        for _ in range(1_000):
+            before = len(self.client.inbox)
+            if before:
+                self.client.read()
+                continue
+            self.transmit()
+            if not self.client.inbox:
+                break
+        if self.published.view.published:
+            self.client.check_settled()
+
+    def teardown(self) -> None:
+        """Every history ends settled."""
+        self.settle()
+
+
+TestDeltaModel = DeltaMachine.TestCase
+TestDeltaModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSotwModel = SotwMachine.TestCase
+TestSotwModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
