@@ -96,6 +96,10 @@ class ListenerContext(Context):
     """
     listener: listener_options_pb2.ListenerOptions = field(default_factory=listener_options_pb2.ListenerOptions)
     """Options of the gateway as a whole; what is wrong with them is said by ``apply_listener`` alone."""
+    tcp_options: tcp_listener_options_pb2.TcpListenerOptions = field(
+        default_factory=tcp_listener_options_pb2.TcpListenerOptions
+    )
+    """For a TCP gateway its options, in place of ``options``; paths of findings are relative to them."""
 
     def needs(self, filter_name: str) -> bool:
         """Whether a filter that only acts where something configures it belongs in the chain.
