@@ -19,7 +19,7 @@ from gloo_nomad.lastgood import LastGood
 from gloo_nomad.options.registry import collect, modules
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.reports import Problems
-from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, SECRET, XdsSnapshot
+from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, SECRET, Resources, XdsSnapshot
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
 from gloo_nomad.unclaimed import Unclaimed
@@ -85,11 +85,16 @@ def claims() -> Mapping[str, frozenset[str]]:
     return collect([settings_module, *(module for package in _FEATURE_PACKAGES for module in modules(package))])
 
 
+def _with_generated(clusters: Resources, generated: Resources) -> Resources:
+    merged = {**clusters, **generated} if generated else {}
+    return MappingProxyType({name: merged[name] for name in sorted(merged)}) if generated else clusters
+
+
 def _assemble(envoy: EnvoyProxy, clusters: ClusterSet) -> XdsSnapshot:
     return XdsSnapshot(
         MappingProxyType(
             {
-                CLUSTER: clusters.clusters,
+                CLUSTER: _with_generated(clusters.clusters, envoy.clusters),
                 LISTENER: envoy.listeners,
                 ROUTES: envoy.routes,
                 SECRET: MappingProxyType({**clusters.secrets, **envoy.secrets}),

@@ -17,7 +17,7 @@ from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
 from gloo_nomad.acceptance.rules import broken_rules
-from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.gen import listener_options_pb2, settings_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.clusters import find_cluster
 from gloo_nomad.envoy.names import HTTP_CONNECTION_MANAGER, ROUTER
@@ -51,16 +51,23 @@ class NetworkFilters:
 
 
 def build_network_filters(
-    group: HttpGroup, used_filters: frozenset[str], settings: settings_pb2.Settings, reads: Reads
+    group: HttpGroup,
+    listener: listener_options_pb2.ListenerOptions,
+    used_filters: frozenset[str],
+    settings: settings_pb2.Settings,
+    reads: Reads,
 ) -> NetworkFilters:
-    """All network filters of an HTTP gateway; *used_filters* are those that something behind it configures."""
+    """All network filters of an HTTP gateway on a listener with these options.
+
+    *used_filters* are those that something behind it configures.
+    """
     upstreams: set[Ref] = set()
 
     def find(ref: Ref) -> str:
         upstreams.add(ref)
         return find_cluster(ref, settings, reads)
 
-    context = ListenerContext(settings, reads, group.source, group.options, used_filters, find)
+    context = ListenerContext(settings, reads, group.source, group.options, used_filters, find, listener)
     findings: list[Finding] = []
     before = _sorted_filters((item for hook in hooks("network_filters") for item in hook(context)), findings)
     manager = _build_defaults(group.route_config)

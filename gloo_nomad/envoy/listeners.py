@@ -16,10 +16,11 @@ from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_p
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
 from gloo_nomad.acceptance.rules import broken_rules
-from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.gen import http_listener_options_pb2, listener_options_pb2, settings_pb2
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.envoy.connection_managers import NetworkFilters, build_network_filters
 from gloo_nomad.envoy.filter_chains import ChainPlan, FilterChain, Place, build_filter_chain
+from gloo_nomad.envoy.generated import GeneratedClusters, translate_generated
 from gloo_nomad.envoy.names import PROXY_PROTOCOL, TLS_INSPECTOR
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.route_configs import TranslatedRoutes, is_secure, translate_routes
@@ -36,6 +37,8 @@ from gloo_nomad.store.snapshot import ConfigSnapshot
 BUFFER_BYTES: Final = 32_768
 """How much Envoy buffers for a connection, by its best practices for the edge."""
 _UNBORN: Final = 1 << 63
+_NO_OPTIONS: Final = listener_options_pb2.ListenerOptions()
+_NO_HTTP_OPTIONS: Final = http_listener_options_pb2.HttpListenerOptions()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +67,8 @@ class TranslatedListener:
     problems: Problems
     upstreams: frozenset[Ref] = frozenset()
     """Upstreams that filters and tracers speak to."""
+    generated: tuple[tuple[ObjectRef, GeneratedClusters], ...] = ()
+    """Clusters that options ask for, with the objects that have the options."""
 
 
 def translate_listener(listener: Listener, world: World) -> TranslatedListener:
@@ -71,29 +76,50 @@ def translate_listener(listener: Listener, world: World) -> TranslatedListener:
     routes: list[TranslatedRoutes] = []
     upstreams: set[Ref] = set()
     plans: list[ChainPlan] = []
-    problems: list[Problem] = []
+    own = _keep_generated(listener, None, world)
+    generated = [(listener.source, own)]
+    problems: list[Problem] = [finding.on(listener.source, "options") for finding in own.findings]
     for group in listener.http:
         translated = translate_routes(group, listener.route_options, world.snapshot, world.settings, world.memo)
         routes.append(translated)
-        filters = _network_filters(group, translated.filters, world)
-        problems += [finding.on(group.source, f"{group.path}.options") for finding in filters.findings]
-        if not is_rejected(filters.findings):
+        filters = _network_filters(group, listener, translated.filters, world)
+        made = _keep_generated(listener, group, world)
+        generated.append((group.source, made))
+        findings = (*filters.findings, *made.findings)
+        problems += [finding.on(group.source, f"{group.path}.options") for finding in findings]
+        if not is_rejected(findings):
             plans += _plan_chains(group, filters)
             upstreams |= filters.upstreams
     chains, lost = _build_chains(listener, plans, world)
     problems += lost
     problems += [problem for chain in chains for problem in chain.problems]
-    served = [chain for chain in chains if chain.body]
+    served = [chain for chain in chains if chain.body and not is_rejected(own.findings)]
     built = _keep_listener(listener, served, world)
     problems += [finding.on(listener.source) for finding in built.findings]
     secrets = tuple(secret for chain in served for secret in chain.secrets) if built.resource is not None else ()
-    return TranslatedListener(built.resource, tuple(routes), secrets, tuple(problems), frozenset(upstreams))
+    return TranslatedListener(
+        built.resource, tuple(routes), secrets, tuple(problems), frozenset(upstreams), tuple(generated)
+    )
 
 
-def _network_filters(group: HttpGroup, used: frozenset[str], world: World) -> NetworkFilters:
-    compute = partial(build_network_filters, group, used, world.settings)
+def _network_filters(group: HttpGroup, listener: Listener, used: frozenset[str], world: World) -> NetworkFilters:
+    compute = partial(build_network_filters, group, listener.options, used, world.settings)
     key = ("network filters", world.proxy, group.source, group.route_config, group.path, used)
-    return world.memo.track(key, (group.options, world.settings), world.snapshot, compute)
+    return world.memo.track(key, (group.options, listener.options, world.settings), world.snapshot, compute)
+
+
+def _keep_generated(listener: Listener, group: HttpGroup | None, world: World) -> GeneratedClusters:
+    """The clusters that the options of a group ask for, or those of the listener itself."""
+    source, path, of_group, of_listener = listener.source, "", _NO_HTTP_OPTIONS, listener.options
+    if group is not None:
+        source, path, of_group, of_listener = group.source, group.path, group.options, _NO_OPTIONS
+
+    def compute(reads: Reads) -> GeneratedClusters:
+        context = ListenerContext(world.settings, reads, source, of_group, listener=of_listener)
+        return translate_generated(context, TlsScope(reads, world.settings, world.memo))
+
+    key = ("generated clusters", world.proxy, listener.name, source, path)
+    return world.memo.track(key, (of_group, of_listener, world.settings), world.snapshot, compute)
 
 
 def _plan_chains(group: HttpGroup, filters: NetworkFilters) -> Iterator[ChainPlan]:
@@ -177,7 +203,7 @@ def _build_listener(listener: Listener, chains: Sequence[FilterChain], world: Wo
     if listener.use_proxy_proto:
         config = typed_config(proxy_protocol_pb2.ProxyProtocol())
         out.listener_filters.add(name=PROXY_PROTOCOL, typed_config=config)
-    context = ListenerContext(world.settings, reads, listener.source)
+    context = ListenerContext(world.settings, reads, listener.source, listener=listener.options)
     for hook in hooks("apply_listener"):
         findings += [finding.under("options") for finding in hook(listener.options, out, context)]
     if any(chain.secure for chain in chains):

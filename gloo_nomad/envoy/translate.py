@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.generated import find_clashes
 from gloo_nomad.envoy.listeners import TranslatedListener, World, translate_listener
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.reports import Problems
@@ -30,6 +31,8 @@ class EnvoyProxy:
     """Services that ``consul`` destinations name, as ``names.consul_service_key`` writes them."""
     reachable: frozenset[Ref] = frozenset()
     """Upstreams that some route or filter leads to; ``destinations.ANY_UPSTREAM`` among them stands for all."""
+    clusters: Resources = field(default_factory=lambda: NO_RESOURCES)
+    """Clusters that options of its listeners ask for."""
 
 
 def translate_proxy(proxy: Proxy, snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo) -> EnvoyProxy:
@@ -38,13 +41,17 @@ def translate_proxy(proxy: Proxy, snapshot: ConfigSnapshot, settings: settings_p
     listeners = [translate_listener(listener, world) for listener in proxy.listeners]
     served = [listener for listener in listeners if listener.resource is not None]
     routes = [routes for listener in served for routes in listener.routes]
+    generated = [made for listener in served for made in listener.generated]
+    secrets = [secret for listener in served for secret in listener.secrets]
+    secrets += [secret for _, made in generated for secret in made.secrets]
     return EnvoyProxy(
         _by_name(listener.resource for listener in served),
         _by_name(route.resource for route in routes),
-        _by_name(secret for listener in served for secret in listener.secrets),
-        _problems(listeners),
+        _by_name(secrets),
+        (*_problems(listeners), *find_clashes(generated)),
         frozenset().union(*(route.consul_services for route in routes)),
         frozenset().union(*(route.upstreams for route in routes), *(listener.upstreams for listener in served)),
+        _by_name(cluster for _, made in reversed(generated) for cluster in made.clusters),
     )
 
 
