@@ -79,7 +79,8 @@ def type_of(field: Any) -> str:
 
 def fact_of(field: Any) -> Fact:
     """A field of ours as the list has it."""
-    oneof = field.containing_oneof.name if field.containing_oneof is not None else ""
+    holder = field.containing_oneof
+    oneof = holder.name if holder is not None and not holder.name.startswith("_") else ""  # "_": made by `optional`
     message = field.containing_type.full_name
     return Fact(message, field.number, field.name, type_of(field), oneof, field.GetOptions().deprecated)
 
