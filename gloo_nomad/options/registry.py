@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gloo_nomad.options.hooks import EVERY, HOOK_NAMES, Claims
 
-_PLUMBING: Final = frozenset({"hooks", "stages", "registry", "claims", "cases", "guards"})
+_PLUMBING: Final = frozenset({"hooks", "stages", "registry", "claims", "cases", "guards", "added_headers"})
 
 
 class ClaimedTwiceError(Exception):
@@ -34,6 +34,13 @@ def hooks(name: str) -> tuple[Callable[..., Any], ...]:
     )
 
 
+@cache
+def routes_read() -> tuple[str, ...]:
+    """The fields of HttpListenerOptions that hooks of virtual hosts and routes look at."""
+    found = (getattr(module, "ROUTES_READ", ()) for module in modules("gloo_nomad.options"))
+    return tuple(sorted({name for names in found for name in names}))
+
+
 def collect(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
     """Claimed fields by message name; raises ``ClaimedTwiceError`` for a field of ``FIELDS`` that two modules name."""
     owners: dict[tuple[str, str], str] = {}
@@ -54,4 +61,4 @@ def _claimed(module: ModuleType, table: str) -> Iterator[tuple[str, str]]:
         yield from ((message, name) for name in names)
 
 
-__all__ = ["EVERY", "ClaimedTwiceError", "collect", "hooks", "modules"]
+__all__ = ["EVERY", "ClaimedTwiceError", "collect", "hooks", "modules", "routes_read"]
