@@ -67,13 +67,18 @@ class LastGood:
 
 
 def _rejected(problems: Iterable[Problem], snapshot: ConfigSnapshot) -> tuple[ObjectRef, ...]:
-    """The virtual services with an error, the oldest first: of two that want one domain it is the older's."""
+    """The virtual services with an error, the oldest first: of two that want one domain it is the older's.
+
+    Without those that ask for a protection that they would not have: an older version may be open.
+    """
+    problems = tuple(problems)
     created = snapshot.created.get(VIRTUAL_SERVICE.name, {})
     found = {
         problem.ref
         for problem in problems
         if problem.severity is Severity.ERROR and problem.ref.kind == VIRTUAL_SERVICE.name
     }
+    found -= {problem.ref for problem in problems if problem.closed}
     return tuple(sorted(found, key=lambda ref: (created.get(ref.ref, 0), ref)))
 
 

@@ -81,20 +81,22 @@ class VirtualHost:
         """
         origin = self.origins[index]
         source, path = origin.place(finding.path)
-        problem = Problem(finding.severity, source, path, finding.message)
+        problem = Problem(finding.severity, source, path, finding.message, finding.closed)
         if source == self.source:
             return (problem,)
         below = f"sub route table {source.ref}" if source == origin.source else str(source)
         text = f"on {below}: {problem}"
-        return problem, Problem(finding.severity, self.source, origin.via or origin.path, text)
+        return problem, Problem(finding.severity, self.source, origin.via or origin.path, text, finding.closed)
 
     def report_host(self, finding: Finding) -> Problems:
         """A finding on the virtual host (path relative to it: ``options.retries``) as problems."""
         written = _written_at(self.options, finding.path)
         if written is None:
-            return (Problem(finding.severity, self.source, _join("virtualHost", finding.path), finding.message),)
-        problem = Problem(finding.severity, *written, finding.message)
-        return problem, Problem(finding.severity, self.source, "virtualHost", f"on {written[0]}: {problem}")
+            return (finding.on(self.source, "virtualHost"),)
+        problem = Problem(finding.severity, *written, finding.message, finding.closed)
+        return problem, Problem(
+            finding.severity, self.source, "virtualHost", f"on {written[0]}: {problem}", finding.closed
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +123,8 @@ class TcpGroup:
     options: tcp_listener_options_pb2.TcpListenerOptions
     matcher: proxy_pb2.Matcher | None = None
     path: str = "tcpGateway"
+    places: tuple[int, ...] = ()
+    """For each host its place among those that were written: ``tcpHosts[2]``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

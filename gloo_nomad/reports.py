@@ -32,6 +32,8 @@ class Problem:
     ref: ObjectRef
     path: str
     message: str
+    closed: bool = False
+    """Whether the last good version must not be served either: it may be open where the new one asks for protection."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
@@ -59,16 +61,18 @@ class Finding:
     severity: Severity
     path: str
     message: str
+    closed: bool = False
+    """As in ``Problem``."""
 
     def under(self, path: str) -> "Finding":
         """The same finding, its path put behind another one."""
         joined = f"{path}.{self.path}" if path and self.path and not self.path.startswith("[") else path + self.path
-        return Finding(self.severity, joined, self.message)
+        return Finding(self.severity, joined, self.message, self.closed)
 
     def on(self, ref: ObjectRef, path: str = "") -> Problem:
         """The finding as a problem of an object."""
         moved = self.under(path) if path else self
-        return Problem(self.severity, ref, moved.path, self.message)
+        return Problem(self.severity, ref, moved.path, self.message, self.closed)
 
 
 Findings = Iterable[Finding]
@@ -77,6 +81,11 @@ Findings = Iterable[Finding]
 def error(path: str, message: str) -> Finding:
     """Rejects what was handed over."""
     return Finding(Severity.ERROR, path, message)
+
+
+def unprotected(path: str, message: str) -> Finding:
+    """Rejects what asks for a protection that it would not have; its last good version is not served either."""
+    return Finding(Severity.ERROR, path, message, closed=True)
 
 
 def warning(path: str, message: str) -> Finding:

@@ -11,13 +11,15 @@ from typing import Any
 
 from envoy.config.route.v3 import route_pb2
 
-from gloo_nomad.api.gen import listener_options_pb2, settings_pb2
+from gloo_nomad.api.gen import http_listener_options_pb2, listener_options_pb2, settings_pb2
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.envoy.actions import body_limit
 from gloo_nomad.envoy.chunks import translate_chunks
 from gloo_nomad.envoy.resources import build_resource
 from gloo_nomad.envoy.routes import HostFrame, TranslatedHost, translate_virtual_host
 from gloo_nomad.messages import to_bytes, version_of
+from gloo_nomad.options.hooks import NO_LISTENER, ListenerContext
+from gloo_nomad.options.registry import hooks, routes_read
 from gloo_nomad.proxies import HttpGroup, VirtualHost
 from gloo_nomad.reports import Problem, Problems, Severity
 from gloo_nomad.resources import ROUTES, Resource
@@ -48,20 +50,41 @@ def translate_routes(
 
     Keys may have identities in them because the remembered inputs keep what they stand for alive.
     """
-    frame = HostFrame(settings, is_secure(group), body_limit(options))
+    listener = _listener_view(group.options, memo)
+    frame = HostFrame(settings, is_secure(group), body_limit(options), listener=listener)
     key = ("envoy hosts", group.source, group.route_config, frame.secure, frame.body_limit)
 
     def translate(part: Sequence[VirtualHost]) -> _Hosts:
         return _join([_translate_host(host, frame, snapshot, memo) for host in part])
 
-    chunks = translate_chunks(key, group.virtual_hosts, snapshot, memo, translate, shared=(settings,))
+    chunks = translate_chunks(key, group.virtual_hosts, snapshot, memo, translate, shared=(settings, listener))
     if len(frozenset().union(*(chunk.domains for chunk in chunks))) < sum(chunk.domain_count for chunk in chunks):
         chunks = [_settle_clashes(group, frame, snapshot, memo)]
-    return memo.get(
+    return memo.track(
         ("routes", id(group), frame.body_limit),
         (group, options, settings, *chunks),
-        lambda: _build_routes(group, options, chunks, memo),
+        snapshot,
+        lambda reads: _build_routes(group, options, chunks, ListenerContext(settings, reads, group.source), memo),
     )
+
+
+def _listener_view(options: Any, memo: Memo) -> http_listener_options_pb2.HttpListenerOptions:
+    """What routes depend on of a gateway's options: the same object for the same content.
+
+    A virtual host behind several gateways is then translated once, and nothing else in their options concerns it.
+    """
+    read = [name for name in routes_read() if options.HasField(name)]
+    if not read:
+        return NO_LISTENER
+
+    def copy() -> http_listener_options_pb2.HttpListenerOptions:
+        kept = http_listener_options_pb2.HttpListenerOptions()
+        for name in read:
+            getattr(kept, name).CopyFrom(getattr(options, name))
+        return kept
+
+    kept = memo.get(("listener view", id(options)), (options,), copy)
+    return memo.get(("listener content", to_bytes(kept)), (), lambda: kept)
 
 
 def is_secure(group: HttpGroup) -> bool:
@@ -71,8 +94,10 @@ def is_secure(group: HttpGroup) -> bool:
 
 def _translate_host(host: VirtualHost, frame: HostFrame, snapshot: ConfigSnapshot, memo: Memo) -> TranslatedHost:
     """A virtual host; the same one in several listeners or proxies is translated once."""
-    key = ("envoy host", id(host), frame.secure, frame.body_limit, frame.without)
-    return memo.track(key, (host, frame.settings), snapshot, partial(translate_virtual_host, host, frame))
+    key = ("envoy host", id(host), frame.secure, frame.body_limit, frame.without, id(frame.listener))
+    return memo.track(
+        key, (host, frame.settings, frame.listener), snapshot, partial(translate_virtual_host, host, frame)
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,14 +152,19 @@ def _build_routes(
     group: HttpGroup,
     options: listener_options_pb2.RouteConfigurationOptions,
     chunks: Sequence[_Hosts],
+    context: ListenerContext,
     memo: Memo,
 ) -> TranslatedRoutes:
-    frame = to_bytes(_build_frame(group.route_config, options))
+    filters = frozenset().union(*(chunk.filters for chunk in chunks))
+    built = _build_frame(group.route_config, options)
+    for hook in hooks("apply_route_configuration"):
+        hook(group.options, built, replace(context, options=group.options, used_filters=filters))
+    frame = to_bytes(built)
     version = version_of(frame, b"".join([chunk.digests for chunk in chunks]))
     body = frame + b"".join([chunk.wire for chunk in chunks])
     return TranslatedRoutes(
         build_resource(memo, ROUTES, group.route_config, body, version),
-        frozenset().union(*(chunk.filters for chunk in chunks)),
+        filters,
         frozenset().union(*(chunk.upstreams for chunk in chunks)),
         frozenset().union(*(chunk.consul_services for chunk in chunks)),
         tuple(dict.fromkeys(problem for chunk in chunks for problem in chunk.problems)),

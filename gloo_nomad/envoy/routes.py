@@ -15,12 +15,14 @@ from envoy.config.route.v3 import route_components_pb2
 from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import (
     destination_pb2,
+    http_listener_options_pb2,
     matchers_pb2,
     proxy_pb2,
     route_options_pb2,
     settings_pb2,
     virtual_host_options_pb2,
 )
+from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.envoy.actions import apply_direct_response, apply_invalid_response, apply_redirect
 from gloo_nomad.envoy.clusters import find_cluster
@@ -36,7 +38,7 @@ from gloo_nomad.envoy.destinations import (
 from gloo_nomad.envoy.matchers import apply_matcher
 from gloo_nomad.envoy.names import cluster_name, route_name, virtual_host_name
 from gloo_nomad.messages import delimited, digest, to_bytes
-from gloo_nomad.options.hooks import RouteContext, VirtualHostContext
+from gloo_nomad.options.hooks import NO_LISTENER, RouteContext, VirtualHostContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.proxies import VirtualHost
 from gloo_nomad.reports import Finding, Problems, error, is_rejected, warning
@@ -60,6 +62,8 @@ class HostFrame:
     """How many bytes the body of a direct response may have."""
     without: frozenset[str] = frozenset()
     """Domains that an older virtual host has."""
+    listener: http_listener_options_pb2.HttpListenerOptions = field(default_factory=lambda: NO_LISTENER)
+    """Those options of the HTTP gateway that routes depend on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +103,11 @@ class _Draft:
             else:
                 self.problems.append(finding.on(self.host.source, f"virtualHost.routes[{index}]"))
 
+    def find_cluster(self, ref: Ref) -> str:
+        """The cluster of an upstream that an option sends something to; "" if it does not exist."""
+        self.reached.upstreams.add(ref)
+        return cluster_name(ref) if self.reads.view(UPSTREAM.name, ref, _is_there) else ""
+
     def lookup(self) -> Destinations:
         """Where destinations are looked up."""
         return Destinations(self.reads, self.frame.settings, is_served=self._is_served)
@@ -109,6 +118,10 @@ class _Draft:
         if not settings.gloo.invalid_config_policy.replace_invalid_routes:
             return True
         return bool(find_cluster(ref, settings, self.reads))
+
+
+def _is_there(found: Any) -> bool:
+    return found is not None
 
 
 def translate_virtual_host(host: VirtualHost, frame: HostFrame, reads: Reads) -> TranslatedHost:
@@ -151,7 +164,14 @@ def _apply_domains(message: proxy_pb2.VirtualHost, frame: HostFrame, out: Any) -
 def _apply_host_options(draft: _Draft) -> Iterator[Finding]:
     if not draft.host.message.HasField("options"):
         return
-    context = VirtualHostContext(draft.frame.settings, draft.reads, draft.host.source, tuple(draft.out.domains))
+    context = VirtualHostContext(
+        draft.frame.settings,
+        draft.reads,
+        draft.host.source,
+        tuple(draft.out.domains),
+        listener=draft.frame.listener,
+        find_cluster=draft.find_cluster,
+    )
     for hook in hooks("apply_virtual_host"):
         for finding in hook(draft.options, draft.out, context):
             yield finding.under("options")
@@ -254,7 +274,15 @@ def _apply_route_options(route: proxy_pb2.Route, out: Any, draft: _Draft) -> Ite
 
 
 def _route_context(draft: _Draft, *, forwarded: bool) -> RouteContext:
-    return RouteContext(draft.frame.settings, draft.reads, draft.host.source, draft.options, forwarded)
+    return RouteContext(
+        draft.frame.settings,
+        draft.reads,
+        draft.host.source,
+        draft.options,
+        forwarded,
+        listener=draft.frame.listener,
+        find_cluster=draft.find_cluster,
+    )
 
 
 def _replace_missing(action: Any, frame: HostFrame) -> Iterator[Finding]:

@@ -5,6 +5,8 @@
     becomes a warning on the object; two claimants of one field fail at start.
 ``READS``
     The same for messages below those fields, which several options may share. ``EVERY`` stands for all fields.
+``ROUTES_READ``
+    The fields of HttpListenerOptions that hooks of virtual hosts, routes and destinations look at.
 
 A hook changes nothing but its parameter ``out``, keeps no state, and returns what it has to say about the object
 (``reports.error`` rejects, ``reports.warning`` does not; paths are relative to the options message).
@@ -61,15 +63,28 @@ class Context:
         return self.reads.get(ARTIFACT.name, ref)
 
 
+NO_LISTENER: Final = http_listener_options_pb2.HttpListenerOptions()
+
+
 @dataclass(frozen=True, slots=True)
-class VirtualHostContext(Context):
+class _InsideListener(Context):
+    """What virtual hosts and routes may look at beside that."""
+
+    listener: http_listener_options_pb2.HttpListenerOptions = field(default_factory=lambda: NO_LISTENER, kw_only=True)
+    """Of the options of the HTTP gateway around, those that some module names in ``ROUTES_READ``."""
+    find_cluster: Callable[[Ref], str] = field(default=lambda _ref: "", kw_only=True)
+    """The name of an Upstream's cluster; "" if it does not exist. What is asked for counts as reachable."""
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHostContext(_InsideListener):
     """For hooks of virtual hosts."""
 
     domains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class RouteContext(Context):
+class RouteContext(_InsideListener):
     """For hooks of routes and weighted destinations."""
 
     virtual_host: virtual_host_options_pb2.VirtualHostOptions = field(
@@ -166,6 +181,19 @@ class HttpFilters(Protocol):
         ...
 
 
+class ApplyRouteConfiguration(Protocol):
+    """``apply_route_configuration``: options of an HTTP gateway onto Envoy's RouteConfiguration, for all its routes.
+
+    There is no ``find_cluster``, and nothing is rejected: what is wrong with the options the other hooks say.
+    """
+
+    def __call__(
+        self, options: http_listener_options_pb2.HttpListenerOptions, out: Any, context: ListenerContext
+    ) -> None:
+        """See the module."""
+        ...
+
+
 class ApplyConnectionManager(Protocol):
     """``apply_connection_manager``: options of an HTTP gateway onto Envoy's HttpConnectionManager."""
 
@@ -227,6 +255,7 @@ HOOK_NAMES: Final = (
     "apply_virtual_host",
     "apply_destination",
     "http_filters",
+    "apply_route_configuration",
     "apply_connection_manager",
     "apply_listener",
     "apply_tcp_proxy",
