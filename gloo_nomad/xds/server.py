@@ -95,7 +95,9 @@ async def serve(
     """
     host, port = parse_address(address)
     check_bindable(host, port, address)
-    services = StreamServices(cache, metrics or XdsMetrics(CollectorRegistry()), on_nack, on_recovery)
+    services = StreamServices(
+        cache, metrics or XdsMetrics(CollectorRegistry()), on_nack, on_recovery, limits.send_bytes
+    )
     server = aio.server(options=_build_options(limits), maximum_concurrent_rpcs=limits.streams)
     server.add_generic_rpc_handlers(build_handlers(services))
     health_service = health.aio.HealthServicer()  # type: ignore[attr-defined]

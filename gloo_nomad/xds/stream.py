@@ -18,6 +18,7 @@ from gloo_nomad.xds.ledger import Answer, Nack
 from gloo_nomad.xds.metrics import XdsMetrics, short_type
 from gloo_nomad.xds.session import Lane, ProtocolViolationError, Session
 from gloo_nomad.xds.view import RoleView
+from gloo_nomad.xds.wire import Outgoing
 
 FIRST_REQUEST_SECONDS: Final = 30.0
 """How long a stream may stay without saying who it is."""
@@ -49,11 +50,14 @@ class StreamServices:
         metrics: XdsMetrics,
         on_nack: NackCallback = ignore_nack,
         on_recovery: RecoveryCallback = ignore_recovery,
+        most_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self.cache = cache
         self.metrics = metrics
         self.on_nack = on_nack
         self.on_recovery = on_recovery
+        self.most_bytes = most_bytes
+        """A larger response is reported like a rejected one instead of being sent: gRPC would end the stream."""
         self.stopping = False
         self._open: set[Stream] = set()
 
@@ -218,6 +222,11 @@ class Stream:
         self._services.on_nack(node.role, node.node_id, type_url, nack.names, nack.message)
 
     async def _write(self, session: Session[Lane], view: RoleView) -> None:
+        """Writes what the session has to send until the client vanishes, which then ends the reader as well."""
+        with suppress(aio.InternalError):
+            await self._write_on(session, view)
+
+    async def _write_on(self, session: Session[Lane], view: RoleView) -> None:
         while True:
             self._awake.clear()
             await self._write_all(session, view)
@@ -229,11 +238,19 @@ class Stream:
         metrics, protocol = self._services.metrics, self._protocol.name
         while (outgoing := session.next_response(time.monotonic())) is not None:
             frame = view.encoder.encode(outgoing)
+            if len(frame.payload) > self._services.most_bytes:
+                self._report_too_large(outgoing, len(frame.payload))
+                continue
             label = short_type(outgoing.type_url)
             metrics.responses.labels(protocol, label).inc()
             metrics.response_bytes.labels(label).inc(len(frame.payload))
             metrics.resources.labels(label).inc(len(outgoing.wires))
             await self._context.write(frame.payload)
+
+    def _report_too_large(self, outgoing: Outgoing, size: int) -> None:
+        names = tuple(wire.name for wire in outgoing.wires)
+        message = f"not sent: the response has {size} bytes, more than the limit of {self._services.most_bytes}"
+        self._report_nack(outgoing.type_url, Nack(outgoing.version, names, message, time.monotonic()))
 
     async def _sleep(self, session: Session[Lane]) -> None:
         """Waits for a change, a request, the server's end or the session's own deadline."""

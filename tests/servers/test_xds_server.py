@@ -12,6 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from gloo_nomad.demo.certificates import Authority
 from gloo_nomad.resources import CLUSTER, ENDPOINTS, ROUTES
 from gloo_nomad.xds.server import ServerLimits, XdsBindError, parse_address
 from tests.xds_client import DeltaClient, SotwClient
@@ -168,6 +169,52 @@ async def test_a_request_larger_than_the_limit_ends_the_stream() -> None:
     async with open_world(limits=ServerLimits(receive_bytes=100_000)) as world, DeltaClient(world.address) as client:
         await client.send_bytes(b"\0" * 200_000)
         assert await client.ending() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@in_loop
+async def test_a_response_larger_than_the_limit_is_reported_and_not_sent() -> None:
+    """It would end the stream; so the Envoy keeps what it has, and everything else goes on."""
+    async with open_world(limits=ServerLimits(send_bytes=100_000)) as world, DeltaClient(world.address) as client:
+        world.publish(routes=resources("big", "small", big="x" * 4_000_000), clusters=resources("a"))
+        await client.subscribe(ROUTES, "big")
+        await world.until(lambda: bool(world.nacks))
+        assert world.nacks[0][2:4] == (ROUTES, ("big",))
+        assert "100000" in world.nacks[0][4]
+        await client.subscribe(CLUSTER)
+        assert names(await client.accept()) == ["a"]
+
+
+@in_loop
+async def test_clients_that_vanish_during_a_response_leave_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Streams that break while megabytes are written end without an error in the log, a task or a record."""
+    big = {f"r{number}": "x" * 2_000_000 for number in range(10)}
+    async with open_world() as world:
+        world.publish(routes=resources(*big, **big))
+        before = len(asyncio.all_tasks())
+        for number in range(30):
+            async with DeltaClient(world.address) as client:
+                await client.subscribe(ROUTES)
+                await asyncio.sleep(number / 1_000)
+        await world.until(lambda: not world.cache.clients())
+        await world.until(lambda: len(asyncio.all_tasks()) <= before)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@in_loop
+async def test_tls() -> None:
+    """With credentials the server speaks TLS, and plain text is refused."""
+    authority = Authority()
+    pair = authority.issue("localhost", "127.0.0.1")
+    credentials = grpc.ssl_server_credentials([(pair.private_key.encode(), pair.certificates.encode())])
+    trust = grpc.ssl_channel_credentials(authority.certificate.encode())
+    async with open_world(credentials=credentials) as world:
+        world.publish(clusters=resources("a"))
+        async with DeltaClient(world.address, credentials=trust) as client:
+            await client.subscribe(CLUSTER)
+            assert names(await client.accept()) == ["a"]
+        async with DeltaClient(world.address) as plain:
+            with pytest.raises(aio.AioRpcError):
+                await plain.receive()
 
 
 @in_loop
