@@ -1,11 +1,12 @@
 """What several options refuse in the same words."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from envoy.type.v3 import percent_pb2
 
 from gloo_nomad.acceptance.regexes import regex_fault, substitution_fault
+from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.acceptance.values import duration_fault
 from gloo_nomad.options.hooks import RouteContext
 from gloo_nomad.reports import Finding, error, warning
@@ -32,12 +33,34 @@ def refuse_durations(message: Any, names: Iterable[str], path: str = "") -> Iter
             yield error(field_path(message, name, path), fault)
 
 
+def refuse_enum(message: Any, name: str, path: str = "") -> Iterator[Finding]:
+    """An error for a number that stands for none of the values of an enum."""
+    value = getattr(message, name)
+    known = message.DESCRIPTOR.fields_by_name[name].enum_type.values_by_number
+    if value not in known:
+        names = ", ".join(known[number].name for number in sorted(known))
+        yield error(field_path(message, name, path), f"{value} is none of its values; these are {names}")
+
+
 def refuse_percentage(message: Any, name: str, path: str) -> Iterator[Finding]:
     """An error for a percentage outside of 0 to 100."""
     value = getattr(message, name)
     number = getattr(value, "value", value)
     if not 0 <= number <= 100:
         yield error(field_path(message, name, path), f"must be between 0 and 100, not {number:g}")
+
+
+def refuse_breaches(message: Any, path: str, *, written: Mapping[str, str] | None = None) -> Iterator[Finding]:
+    """An error for each rule of Envoy's API that *message*, one of Envoy's, breaks; for what is packed into an Any.
+
+    *written* says which field of the user a field of Envoy comes from (paths below *path*); others are told as theirs.
+    """
+    for breach in broken_rules(message):
+        known = (written or {}).get(breach.path)
+        if known is not None:
+            yield error(f"{path}.{known}", breach.reason)
+        else:
+            yield error(path, f"Envoy refuses it: {breach.path} {breach.reason}")
 
 
 def check_rewrite(rewrite: Any, path: str) -> Iterator[Finding]:
