@@ -69,10 +69,10 @@ def build_network_filters(
 
     context = ListenerContext(settings, reads, group.source, group.options, used_filters, find, listener)
     findings: list[Finding] = []
-    before = _sorted_filters((item for hook in hooks("network_filters") for item in hook(context)), findings)
+    before = sorted_filters((item for hook in hooks("network_filters") for item in hook(context)), findings)
     manager = _build_defaults(group.route_config)
     manager.http_filters.extend(
-        _sorted_filters((item for hook in hooks("http_filters") for item in hook(context)), findings)
+        sorted_filters((item for hook in hooks("http_filters") for item in hook(context)), findings)
     )
     manager.http_filters.add(name=ROUTER, typed_config=typed_config(router_pb2.Router()))
     for hook in hooks("apply_connection_manager"):
@@ -82,7 +82,7 @@ def build_network_filters(
     return NetworkFilters((*before, last), tuple(findings), frozenset(upstreams))
 
 
-def _sorted_filters(found: Iterable[StagedFilter | Finding], out: list[Finding]) -> list[Any]:
+def sorted_filters(found: Iterable[StagedFilter | Finding], out: list[Finding]) -> list[Any]:
     """The filters in their order; findings go to *out*."""
     staged = []
     for item in found:

@@ -60,6 +60,8 @@ class Destinations:
     """Where an upstream without a namespace is looked for."""
     is_served: Callable[[Ref], bool] = lambda _ref: True
     """Whether an upstream that exists has a cluster."""
+    outcome: str = "requests are answered with 503"
+    """What becomes of what is sent to a destination that does not exist."""
 
 
 def apply_single(
@@ -115,9 +117,9 @@ def find_group(
     group: upstream_pb2.UpstreamGroup | None = lookup.reads.get(UPSTREAM_GROUP.name, ref)
     inside = replace(lookup, namespace=ref.namespace)
     if group is None:
-        return None, inside, (warning("", f"upstream group {ref} does not exist; requests are answered with 503"),)
+        return None, inside, (warning("", f"upstream group {ref} does not exist; {lookup.outcome}"),)
     if is_rejected(group_findings(group, lookup)):
-        return None, inside, (warning("", f"upstream group {ref} is rejected; requests are answered with 503"),)
+        return None, inside, (warning("", f"upstream group {ref} is rejected; {lookup.outcome}"),)
     return group, inside, ()
 
 
@@ -146,10 +148,10 @@ def _apply_upstream(
     selectors = lookup.reads.view(UPSTREAM.name, ref, _selectors)
     if selectors is None:
         reached.missing = True
-        yield warning("upstream", f"upstream {ref} does not exist; requests are answered with 503")
+        yield warning("upstream", f"upstream {ref} does not exist; {lookup.outcome}")
     elif not lookup.is_served(ref):
         reached.missing = True
-        yield warning("upstream", f"upstream {ref} is rejected; requests are answered with 503")
+        yield warning("upstream", f"upstream {ref} is rejected; {lookup.outcome}")
     if destination.HasField("subset"):
         _apply_metadata(dict(destination.subset.values), out)
         yield from _subset_findings(destination.subset.values, ref, selectors)

@@ -2,7 +2,7 @@
 
 import ipaddress
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.envoy.tls import TlsScope, TlsSocket, build_downstream_socket
 from gloo_nomad.messages import to_bytes
 from gloo_nomad.options.hooks import Claims
-from gloo_nomad.reports import Finding, Problems, error, is_rejected
+from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected
 from gloo_nomad.resources import Resource
 
 READS: Claims = {
@@ -35,10 +35,14 @@ class FilterChain:
     body: bytes
     """Empty if it must not be sent."""
     server_names: tuple[str, ...]
+    """Empty for any."""
     places: tuple[Place, ...]
     """All combinations of the other conditions of its match."""
     owners: tuple[ObjectRef, ...]
+    path: str
+    """What its owners call it, empty for a virtual service as a whole."""
     secure: bool
+    """Whether Envoy has to look at the TLS handshake to choose it, or to serve it."""
     secrets: tuple[Resource, ...]
     problems: Problems
 
@@ -54,33 +58,65 @@ class ChainPlan:
     """The objects to which problems of its TLS are said."""
     without: frozenset[str] = frozenset()
     """Server names that an older chain has."""
+    path: str = ""
+    """Where the TLS stands in its owners, empty for the object as a whole."""
+    matcher_place: tuple[ObjectRef, str] | None = None
+    """The object that has the matcher, and what stands around it there."""
+    passthrough: bool = False
+    """Whether ``ssl`` only says for which server names the chain is, and TLS goes on to the destination."""
+    needs_server_name: bool = False
+    """Whether the filters read the server name of the handshake."""
+
+
+def matcher_place(source: ObjectRef, path: str) -> tuple[ObjectRef, str]:
+    """The object and the path in it that a gateway's matcher stands in; *path* is that of the gateway."""
+    return source, path.rpartition(".")[0]
 
 
 def build_filter_chain(plan: ChainPlan, scope: TlsScope) -> FilterChain:
     """The chain of a plan."""
     out = listener_components_pb2.FilterChain(filters=plan.filters)
-    findings = [*_apply_addresses(plan.matcher, out.filter_chain_match)]
-    places = _places(out.filter_chain_match) if not findings else ()
+    of_matcher = [*_apply_addresses(plan.matcher, out.filter_chain_match)]
+    places = _places(out.filter_chain_match) if not of_matcher else ()
     if len(places) > MAX_PLACES:
-        findings.append(error("matcher", f"has more than {MAX_PLACES} combinations of address ranges"))
-    socket: TlsSocket | None = None
-    if plan.ssl is not None:
-        findings += _apply_server_names(plan, out.filter_chain_match)
-        socket = build_downstream_socket(plan.ssl, scope)
-        findings += [finding.under("sslConfig") for finding in socket.findings]
-        out.transport_socket.CopyFrom(socket.socket)
-        findings += _apply_connect_timeout(plan.ssl, out)
+        of_matcher.append(error("matcher", f"has more than {MAX_PLACES} combinations of address ranges"))
+    findings: list[Finding] = [*_apply_server_names(plan, out.filter_chain_match)]
+    socket = _apply_socket(plan, scope, out, findings)
     lost = bool(plan.without) and not out.filter_chain_match.server_names
-    served = not is_rejected(findings) and not lost and (socket is None or socket.usable)
+    served = not is_rejected((*findings, *of_matcher)) and not lost and (socket is None or socket.usable)
     return FilterChain(
         to_bytes(out) if served else b"",
         tuple(out.filter_chain_match.server_names),
         places,
         plan.owners,
-        socket is not None,
+        plan.path,
+        socket is not None or plan.needs_server_name or bool(out.filter_chain_match.server_names),
         socket.secrets if served and socket is not None else (),
-        tuple(finding.on(owner) for owner in plan.owners for finding in findings),
+        (*_matcher_problems(plan, of_matcher), *_problems(plan, findings)),
     )
+
+
+def _apply_socket(plan: ChainPlan, scope: TlsScope, out: Any, findings: list[Finding]) -> TlsSocket | None:
+    """The end of TLS, unless the chain has none; *findings* grows by what is wrong with it."""
+    if plan.ssl is None or plan.passthrough:
+        return None
+    socket = build_downstream_socket(plan.ssl, scope)
+    findings += [finding.under("sslConfig") for finding in socket.findings]
+    out.transport_socket.CopyFrom(socket.socket)
+    findings += _apply_connect_timeout(plan.ssl, out)
+    return socket
+
+
+def _problems(plan: ChainPlan, findings: Iterable[Finding]) -> Iterator[Problem]:
+    for owner in plan.owners:
+        yield from (finding.on(owner, plan.path) for finding in findings)
+
+
+def _matcher_problems(plan: ChainPlan, findings: Iterable[Finding]) -> Iterator[Problem]:
+    """What is wrong with the matcher, said to the gateway that has it."""
+    places = [plan.matcher_place] if plan.matcher_place is not None else [(owner, "") for owner in plan.owners]
+    for owner, path in places:
+        yield from (finding.on(owner, path) for finding in findings)
 
 
 def _apply_addresses(matcher: proxy_pb2.Matcher | None, out: Any) -> Iterator[Finding]:

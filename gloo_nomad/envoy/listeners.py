@@ -19,17 +19,18 @@ from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import http_listener_options_pb2, listener_options_pb2, settings_pb2
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.envoy.connection_managers import NetworkFilters, build_network_filters
-from gloo_nomad.envoy.filter_chains import ChainPlan, FilterChain, Place, build_filter_chain
+from gloo_nomad.envoy.filter_chains import ChainPlan, FilterChain, Place, build_filter_chain, matcher_place
 from gloo_nomad.envoy.generated import GeneratedClusters, translate_generated
 from gloo_nomad.envoy.names import PROXY_PROTOCOL, TLS_INSPECTOR
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.route_configs import TranslatedRoutes, is_secure, translate_routes
+from gloo_nomad.envoy.tcp import TranslatedTcp, translate_tcp
 from gloo_nomad.envoy.tls import TlsScope
 from gloo_nomad.messages import typed_config
 from gloo_nomad.options.hooks import ListenerContext
 from gloo_nomad.options.registry import hooks
-from gloo_nomad.proxies import HttpGroup, Listener
-from gloo_nomad.reports import Finding, Problem, Problems, Severity, error, is_rejected
+from gloo_nomad.proxies import HttpGroup, Listener, TcpGroup
+from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected
 from gloo_nomad.resources import LISTENER, Resource
 from gloo_nomad.store.memo import Memo, Reads
 from gloo_nomad.store.snapshot import ConfigSnapshot
@@ -69,6 +70,7 @@ class TranslatedListener:
     """Upstreams that filters and tracers speak to."""
     generated: tuple[tuple[ObjectRef, GeneratedClusters], ...] = ()
     """Clusters that options ask for, with the objects that have the options."""
+    tcp: tuple[TranslatedTcp, ...] = ()
 
 
 def translate_listener(listener: Listener, world: World) -> TranslatedListener:
@@ -90,6 +92,9 @@ def translate_listener(listener: Listener, world: World) -> TranslatedListener:
         if not is_rejected(findings):
             plans += _plan_chains(group, filters)
             upstreams |= filters.upstreams
+    tcp = tuple(_keep_tcp(group, listener, world) for group in listener.tcp)
+    problems += [problem for translated in tcp for problem in translated.problems]
+    plans += [plan for translated in tcp for plan in translated.plans]
     chains, lost = _build_chains(listener, plans, world)
     problems += lost
     problems += [problem for chain in chains for problem in chain.problems]
@@ -98,7 +103,7 @@ def translate_listener(listener: Listener, world: World) -> TranslatedListener:
     problems += [finding.on(listener.source) for finding in built.findings]
     secrets = tuple(secret for chain in served for secret in chain.secrets) if built.resource is not None else ()
     return TranslatedListener(
-        built.resource, tuple(routes), secrets, tuple(problems), frozenset(upstreams), tuple(generated)
+        built.resource, tuple(routes), secrets, tuple(problems), frozenset(upstreams), tuple(generated), tcp
     )
 
 
@@ -122,12 +127,19 @@ def _keep_generated(listener: Listener, group: HttpGroup | None, world: World) -
     return world.memo.track(key, (of_group, of_listener, world.settings), world.snapshot, compute)
 
 
+def _keep_tcp(group: TcpGroup, listener: Listener, world: World) -> TranslatedTcp:
+    key = ("tcp", world.proxy, listener.name, group.source, group.path)
+    compute = partial(translate_tcp, group, listener, world.settings)
+    return world.memo.track(key, (group, listener.options, world.settings), world.snapshot, compute)
+
+
 def _plan_chains(group: HttpGroup, filters: NetworkFilters) -> Iterator[ChainPlan]:
     """One chain for plain text, one for each TLS configuration; never plain text in place of TLS."""
+    place = matcher_place(group.source, group.path)
     if not is_secure(group):
-        yield ChainPlan(filters.filters, group.matcher, None, (group.source,))
+        yield ChainPlan(filters.filters, group.matcher, None, (group.source,), matcher_place=place)
     for config, owners in group.ssl:
-        yield ChainPlan(filters.filters, group.matcher, config, owners)
+        yield ChainPlan(filters.filters, group.matcher, config, owners, matcher_place=place)
 
 
 def _build_chains(
@@ -135,17 +147,22 @@ def _build_chains(
 ) -> tuple[list[FilterChain], list[Problem]]:
     """The chains, each without the server names that an older one has, and what was said about those."""
     chains = [_keep_chain(listener, plan, world) for plan in plans]
-    problems = []
+    problems: list[Problem] = []
     for index, names in _find_overlaps(chains, world).items():
         chain = chains[index]
-        shown = ", ".join(sorted(name or "any server name" for name in names))
-        text = f"TLS conflict: an older configuration has {shown} on {listener.name} already, and keeps it"
-        problems += [Problem(Severity.ERROR, owner, "sslConfig.sniDomains", text) for owner in chain.owners]
+        problems += _conflict_problems(chain, names, listener)
         if "" in names:
             chains[index] = replace(chain, body=b"", secrets=())
         else:
             chains[index] = _keep_chain(listener, replace(plans[index], without=names), world)
     return chains, problems
+
+
+def _conflict_problems(chain: FilterChain, names: frozenset[str], listener: Listener) -> Iterator[Problem]:
+    shown = ", ".join(sorted(name or "any server name" for name in names))
+    text = f"TLS conflict: an older configuration has {shown} on {listener.name} already, and keeps it"
+    finding = error("sslConfig.sniDomains", text)
+    yield from (finding.on(owner, chain.path) for owner in chain.owners)
 
 
 def _keep_chain(listener: Listener, plan: ChainPlan, world: World) -> FilterChain:

@@ -14,6 +14,7 @@ CONSUL_NAMESPACE: Final = "gloo-system"
 
 HTTP_CONNECTION_MANAGER: Final = "envoy.filters.network.http_connection_manager"
 TCP_PROXY: Final = "envoy.filters.network.tcp_proxy"
+SNI_CLUSTER: Final = "envoy.filters.network.sni_cluster"
 ROUTER: Final = "envoy.filters.http.router"
 TLS_INSPECTOR: Final = "envoy.filters.listener.tls_inspector"
 PROXY_PROTOCOL: Final = "envoy.filters.listener.proxy_protocol"

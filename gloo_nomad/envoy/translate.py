@@ -41,6 +41,7 @@ def translate_proxy(proxy: Proxy, snapshot: ConfigSnapshot, settings: settings_p
     listeners = [translate_listener(listener, world) for listener in proxy.listeners]
     served = [listener for listener in listeners if listener.resource is not None]
     routes = [routes for listener in served for routes in listener.routes]
+    tcp = [translated for listener in served for translated in listener.tcp]
     generated = [made for listener in served for made in listener.generated]
     secrets = [secret for listener in served for secret in listener.secrets]
     secrets += [secret for _, made in generated for secret in made.secrets]
@@ -49,8 +50,12 @@ def translate_proxy(proxy: Proxy, snapshot: ConfigSnapshot, settings: settings_p
         _by_name(route.resource for route in routes),
         _by_name(secrets),
         (*_problems(listeners), *find_clashes(generated)),
-        frozenset().union(*(route.consul_services for route in routes)),
-        frozenset().union(*(route.upstreams for route in routes), *(listener.upstreams for listener in served)),
+        frozenset().union(*(part.consul_services for part in routes), *(part.consul_services for part in tcp)),
+        frozenset().union(
+            *(part.upstreams for part in routes),
+            *(part.upstreams for part in tcp),
+            *(listener.upstreams for listener in served),
+        ),
         _by_name(cluster for _, made in reversed(generated) for cluster in made.clusters),
     )
 

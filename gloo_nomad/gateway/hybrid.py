@@ -22,8 +22,8 @@ from gloo_nomad.messages import to_bytes
 from gloo_nomad.reports import Finding, error, warning
 
 FIELDS: Final = {
-    "gateway.solo.io.HybridGateway": ("matched_gateways", "delegated_http_gateways"),
-    "gateway.solo.io.MatchedGateway": ("matcher", "http_gateway"),
+    "gateway.solo.io.HybridGateway": ("matched_gateways", "delegated_http_gateways", "delegated_tcp_gateways"),
+    "gateway.solo.io.MatchedGateway": ("matcher", "http_gateway", "tcp_gateway"),
     "gateway.solo.io.Matcher": ("ssl_config", "source_prefix_ranges"),
     "gateway.solo.io.DelegatedHttpGateway": (
         "ref",
@@ -32,8 +32,11 @@ FIELDS: Final = {
         "prevent_child_overrides",
         "http_connection_manager_settings",
     ),
+    "gateway.solo.io.DelegatedTcpGateway": ("ref", "selector"),
     "gateway.solo.io.MatchableHttpGateway": ("metadata", "matcher", "http_gateway"),
     "gateway.solo.io.MatchableHttpGateway.Matcher": ("ssl_config", "source_prefix_ranges"),
+    "gateway.solo.io.MatchableTcpGateway": ("metadata", "matcher", "tcp_gateway"),
+    "gateway.solo.io.MatchableTcpGateway.Matcher": ("ssl_config", "source_prefix_ranges"),
     "selectors.core.gloo.solo.io.Selector": ("namespaces", "labels", "expressions"),
     "selectors.core.gloo.solo.io.Selector.Expression": ("key", "operator", "values"),
 }

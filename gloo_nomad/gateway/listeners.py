@@ -20,6 +20,7 @@ FIELDS: Final = {
         "proxy_names",
         "route_options",
         "http_gateway",
+        "tcp_gateway",
         "hybrid_gateway",
     ),
 }

@@ -5,6 +5,7 @@ https://docs.solo.io/gloo-edge/latest/guides/traffic_management/listener_configu
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from google.protobuf.message import Message
 
@@ -14,6 +15,11 @@ from gloo_nomad.gateway.filling import apply_missing
 from gloo_nomad.gateway.scene import Scene
 from gloo_nomad.proxies import TcpGroup
 from gloo_nomad.reports import Finding, error, is_rejected
+
+FIELDS: Final = {
+    "gateway.solo.io.TcpGateway": ("tcp_hosts", "options"),
+    "gloo.solo.io.TcpHost": ("name", "ssl_config", "destination"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +52,18 @@ def translate_tcp(part: TcpPart, scene: Scene) -> tuple[TcpGroup, ...]:
 def _translate(part: TcpPart) -> tuple[TcpGroup | None, tuple[Finding, ...]]:
     allowed = part.matcher.ssl_config if part.matcher is not None and part.matcher.HasField("ssl_config") else None
     findings: list[Finding] = []
-    hosts = []
+    hosts, places = [], []
     for index, host in enumerate(part.tcp.tcp_hosts):
         found = [finding.under(f"tcpHosts[{index}]") for finding in _check_host(host, allowed)]
         findings += found
         if not is_rejected(found):
             hosts.append(_build_host(host, allowed))
+            places.append(index)
     if not part.tcp.tcp_hosts:
         findings.append(error("tcpHosts", "is empty; name at least one host"))
-    group = TcpGroup(part.source, tuple(hosts), part.tcp.options, part.matcher, part.path) if hosts else None
+    if not hosts:
+        return None, tuple(findings)
+    group = TcpGroup(part.source, tuple(hosts), part.tcp.options, part.matcher, part.path, tuple(places))
     return group, tuple(findings)
 
 
