@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from gloo_nomad.options.hooks import EVERY, HOOK_NAMES, Claims
 
-_PLUMBING: Final = frozenset({"hooks", "stages", "registry", "claims", "cases", "guards", "added_headers"})
+_PLUMBING: Final = frozenset(
+    {"hooks", "stages", "registry", "claims", "cases", "guards", "added_headers", "custom_health_checks"}
+)
 
 
 class ClaimedTwiceError(Exception):
