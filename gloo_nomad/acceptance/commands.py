@@ -175,6 +175,9 @@ HEADER_COMMANDS: Final = frozenset(
 )
 """Those whose argument is the name of a header, and perhaps after ``?`` that of another one."""
 
+LOG_COMMANDS: Final = {"REQ_WITHOUT_QUERY": Command(argument=True, argument_required=True, length=True)}
+"""Those of access logs, which have a formatter for them; its argument is that of ``REQ``."""
+
 _FILTER_STATE: Final = Command(True, True, True, "[^:]+(:(PLAIN|TYPED|FIELD:[^:]+))?")
 _METADATA: Final = "(CLUSTER|DYNAMIC|LISTENER|LISTENER_FILTER_CHAIN|ROUTE|UPSTREAM_HOST|VIRTUAL_HOST)(:.*)?"
 _SERVER_NAME: Final = "(SNI_ONLY|SNI_FIRST|HOST_FIRST)(:(ORIG|HOST|ORIG_OR_HOST))?"

@@ -11,6 +11,7 @@ from gloo_nomad.options.hooks import EVERY, HOOK_NAMES, Claims
 
 _PLUMBING: Final = frozenset(
     {"hooks", "stages", "registry", "claims", "cases", "guards", "added_headers", "custom_health_checks"}
+    | {"access_log_filters", "access_log_formats", "access_log_services"}
 )
 
 
