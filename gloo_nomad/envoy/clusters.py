@@ -23,7 +23,7 @@ from gloo_nomad.envoy.protocols import apply_protocol
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
 from gloo_nomad.messages import duration, seconds
-from gloo_nomad.options.hooks import Claims, ClusterContext
+from gloo_nomad.options.hooks import EVERY, Claims, ClusterContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected
 from gloo_nomad.resources import CLUSTER, NO_RESOURCES, Resource, Resources
@@ -43,7 +43,7 @@ FIELDS: Claims = {
     "gloo.solo.io.ConnectionConfig": ("connect_timeout",),
 }
 READS: Claims = {
-    "gloo.solo.io.CircuitBreakerConfig": ("max_connections", "max_pending_requests", "max_requests", "max_retries"),
+    "gloo.solo.io.CircuitBreakerConfig": EVERY,
 }
 
 CONNECT_SECONDS: Final = 5
@@ -230,8 +230,8 @@ def _apply_core(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings
         if seconds(connection.connect_timeout) <= 0:
             yield error("connectionConfig.connectTimeout", "must be above 0")
     breakers = upstream.circuit_breakers if upstream.HasField("circuit_breakers") else settings.gloo.circuit_breakers
-    if any(breakers.HasField(name) for name in _LIMITS):
-        thresholds = out.circuit_breakers.thresholds.add()
+    if breakers.ListFields():
+        thresholds = out.circuit_breakers.thresholds.add(track_remaining=breakers.track_remaining)
         for name in _LIMITS:
             if breakers.HasField(name):
                 getattr(thresholds, name).value = getattr(breakers, name).value

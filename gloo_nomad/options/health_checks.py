@@ -57,7 +57,6 @@ _MAX_EVENT_PATH: Final = 4096
 _CONNECT: Final = 6
 _NAME_FIELD: Final = 27
 """Number of ``HealthCheck.name``, which Envoy wants where there are several; the messages at hand do not have it."""
-_HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def apply_cluster(upstream: upstream_pb2.Upstream, out: Any, context: ClusterContext) -> Findings:
@@ -68,7 +67,7 @@ def apply_cluster(upstream: upstream_pb2.Upstream, out: Any, context: ClusterCon
     findings: list[Finding] = []
     for index, check in enumerate(upstream.health_checks):
         found = [*_check(check)]
-        built = _build(check, out, context, found)
+        built = _build(check, upstream, context, found)
         findings += [finding.under(f"healthChecks[{index}]") for finding in found]
         if len(upstream.health_checks) > 1:
             built.MergeFromString(delimited(_NAME_FIELD, f"{index}".encode()))
@@ -105,7 +104,7 @@ def _check(check: Any) -> Iterator[Finding]:
         yield error("", "needs one of httpHealthCheck, tcpHealthCheck, grpcHealthCheck and customHealthCheck")
 
 
-def _build(check: Any, cluster: Any, context: ClusterContext, findings: list[Finding]) -> Any:
+def _build(check: Any, upstream: Any, context: ClusterContext, findings: list[Finding]) -> Any:
     """Envoy's form; *findings* grows by what is wrong with the checker."""
     built = health_check_pb2.HealthCheck(
         interval_jitter_percent=check.interval_jitter_percent,
@@ -120,14 +119,14 @@ def _build(check: Any, cluster: Any, context: ClusterContext, findings: list[Fin
     if check.event_log_path:
         sink = file_pb2.HealthCheckEventFileSink(event_log_path=check.event_log_path)
         built.event_logger.add(name=_EVENT_SINK, typed_config=typed_config(sink))
-    _apply_checker(check, built, cluster, context, findings)
+    _apply_checker(check, built, upstream, context, findings)
     return built
 
 
 def _apply_checker(
     check: envoy_health_check_pb2.HealthCheck,
     out: Any,
-    cluster: Any,
+    upstream: Any,
     context: ClusterContext,
     findings: list[Finding],
 ) -> None:
@@ -139,7 +138,7 @@ def _apply_checker(
             findings += _check_tcp(check.tcp_health_check)
             _apply_tcp(check.tcp_health_check, out.tcp_health_check)
         case "grpc_health_check":
-            findings += _check_grpc(check.grpc_health_check, cluster)
+            findings += _check_grpc(check.grpc_health_check, upstream)
             _apply_grpc(check.grpc_health_check, out.grpc_health_check, context, findings)
         case "custom_health_check":
             build_custom(check.custom_health_check, out.custom_health_check, findings)
@@ -201,9 +200,9 @@ def _apply_tcp(tcp: envoy_health_check_pb2.HealthCheck.TcpHealthCheck, out: Any)
         out.receive.add(text=payload.text)
 
 
-def _check_grpc(grpc: envoy_health_check_pb2.HealthCheck.GrpcHealthCheck, cluster: Any) -> Iterator[Finding]:
+def _check_grpc(grpc: envoy_health_check_pb2.HealthCheck.GrpcHealthCheck, upstream: Any) -> Iterator[Finding]:
     """Envoy refuses the cluster unless it speaks HTTP/2."""
-    if _HTTP_OPTIONS not in cluster.typed_extension_protocol_options:
+    if not upstream.use_http2.value and not upstream.protocol_selection:
         yield error("grpcHealthCheck", "needs HTTP/2: set useHttp2 on the upstream")
     if value_fault(grpc.authority) or server_name_fault(grpc.authority):
         yield error("grpcHealthCheck.authority", f"{grpc.authority[:80]!r} is no name of a host")
