@@ -103,12 +103,13 @@ def test_filters_appear_with_their_use() -> None:
         " options: {cors: {allowOrigin: ['https://a.com']}}}"
     )
     world = make_world(GATEWAY, upstream(), virtual_service(TO_UP))
-    assert [item.name for item in managers(world.listener())[0].http_filters] == ["envoy.filters.http.router"]
+    unused = [item.name for item in managers(world.listener())[0].http_filters]
+    assert unused == ["envoy.filters.http.grpc_web", "envoy.filters.http.router"]
 
     world.put(virtual_service(cors))
 
     names = [item.name for item in managers(world.listener())[0].http_filters]
-    assert names == ["envoy.filters.http.cors", "envoy.filters.http.router"]
+    assert names == ["envoy.filters.http.cors", *unused]
 
 
 def test_proxy_protocol_comes_first() -> None:
