@@ -70,7 +70,8 @@ def translate_tcp(group: TcpGroup, listener: Listener, settings: settings_pb2.Se
     options = tcp_proxy_pb2.TcpProxy(stat_prefix=STAT_PREFIX, cluster="")
     for hook in hooks("apply_tcp_proxy"):
         findings.extend(hook(group.options, options, draft.context))
-    findings += [error(breach.path, f"Envoy refuses it: {breach.reason}") for breach in broken_rules(options)]
+    if not is_rejected(findings):
+        findings += [error(breach.path, f"Envoy refuses it: {breach.reason}") for breach in broken_rules(options)]
     problems = [finding.on(group.source, f"{group.path}.options") for finding in findings]
     plans = []
     for place, host in zip(group.places, group.hosts, strict=True) if not is_rejected(findings) else ():

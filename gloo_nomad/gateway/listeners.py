@@ -7,7 +7,7 @@ from gloo_nomad.gateway.hybrid import Part, read_hybrid, report_unpopulated
 from gloo_nomad.gateway.scene import Scene
 from gloo_nomad.gateway.tcp import TcpPart, translate_tcp
 from gloo_nomad.proxies import HttpGroup, Listener, TcpGroup
-from gloo_nomad.reports import error
+from gloo_nomad.reports import error, warning
 
 FIELDS: Final = {
     "gateway.solo.io.Gateway": (
@@ -48,12 +48,19 @@ def _parts(scene: Scene) -> list[Part]:
         case "http_gateway":
             return [HttpPart(gateway.http_gateway, gateway.ssl, scene.source, gateway)]
         case "tcp_gateway":
+            _warn_of_ssl(scene, "the sslConfig of each of the tcpHosts decides; remove it")
             return [TcpPart(gateway.tcp_gateway, scene.source, gateway)]
         case "hybrid_gateway":
+            _warn_of_ssl(scene, "the sslConfig of each matcher decides; remove it")
             return read_hybrid(scene)
     choice = "set one of httpGateway, tcpGateway, hybridGateway"
     scene.report(error("", f"invalid gateway: gateway must contain gatewayType; {choice}"))
     return []
+
+
+def _warn_of_ssl(scene: Scene, remedy: str) -> None:
+    if scene.gateway.ssl:
+        scene.report(warning("ssl", f"has no effect here: {remedy}"))
 
 
 def _keep_listener(http: tuple[HttpGroup, ...], tcp: tuple[TcpGroup, ...], scene: Scene) -> Listener:

@@ -7,10 +7,10 @@ Difference = tuple[str, Any]
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[Difference]:
-    """Each path whose value differs, with the new value; None for what is gone."""
+    """Each path whose value differs, with the new value; None for what is gone. Another type is another value."""
     if before == after:
         return
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
+    if isinstance(before, Mapping) and isinstance(after, Mapping) and before.get("@type") == after.get("@type"):
         yield from _compare_mappings(before, after, path)
     elif isinstance(before, list) and isinstance(after, list):
         yield from _compare_lists(before, after, path)

@@ -239,6 +239,7 @@ def test_tcp_host_without_a_destination_is_left_out() -> None:
     """A host that leads nowhere is an error of the gateway, which serves the others."""
     outcome = run(gateway(tcpGateway={"tcpHosts": [{"name": "x"}, HOST]}))
     assert [host.name for host in outcome.listener().tcp[0].hosts] == ["h"]
+    assert outcome.listener().tcp[0].places == (1,)
     (said,) = outcome.said()
     assert said.startswith("error Gateway gloo-system.gateway-proxy tcpGateway.tcpHosts[0].destination: is required")
     (said,) = run(gateway(tcpGateway={})).said()
@@ -297,3 +298,19 @@ def test_hybrid_gateway_keeps_what_did_not_change() -> None:
     assert [new is old for new, old in zip(after, before, strict=True)] == [True, False]
     world.put("VirtualService", SECURE)
     assert world.translate().listener().http == after
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ({"tcpGateway": {"tcpHosts": [HOST]}}, "the sslConfig of each of the tcpHosts decides"),
+        ({"hybridGateway": {"matchedGateways": [{"httpGateway": {}}]}}, "the sslConfig of each matcher decides"),
+    ],
+)
+def test_ssl_of_a_gateway_is_for_http_gateways(kind: dict[str, Any], remedy: str) -> None:
+    """On hybrid and TCP gateways ``ssl`` is said to have no effect, and the gateway is served."""
+    outcome = run(gateway(ssl=True, **kind), VS)
+    (said,) = outcome.said()
+    assert said == f"warning Gateway gloo-system.gateway-proxy ssl: has no effect here: {remedy}; remove it"
+    assert outcome.listener()
+    assert run(gateway(ssl=False, **kind), VS).said() == []
