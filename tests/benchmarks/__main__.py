@@ -22,7 +22,7 @@ def main() -> None:
     """Measures each size and prints what was found."""
     sizes = [int(size) for size in os.environ.get("SIZES", DEFAULT_SIZES).split(",")]
     changes = int(os.environ.get("CHANGES", "20"))
-    console = Console()
+    console = Console(width=max(Console().width, 120))
     results = []
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
