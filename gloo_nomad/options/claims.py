@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from gloo_nomad.options.hooks import EVERY
+from gloo_nomad.options.hooks import EVERY, EXTENSION_NAMES
 from gloo_nomad.reports import Finding, warning
 
 _ALL: Final = frozenset(EVERY)
@@ -40,7 +40,11 @@ def _walk(message: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iter
 
 
 def _walk_value(descriptor: Any, value: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iterator[Finding]:
-    if descriptor.message_type.GetOptions().map_entry:
+    if descriptor.full_name == EXTENSION_NAMES:
+        known = claims.get(EXTENSION_NAMES, _NONE)
+        for key in sorted(set(value) - known):
+            yield warning(f"{path}[{key}]", f"is not known; these are: {', '.join(sorted(known))}")
+    elif descriptor.message_type.GetOptions().map_entry:
         if descriptor.message_type.fields_by_name["value"].message_type is not None:
             for key in sorted(value):
                 yield from _walk(value[key], claims, f"{path}[{key}]")

@@ -7,6 +7,8 @@
     The same for messages below those fields, which several options may share. ``EVERY`` stands for all fields.
 ``ROUTES_READ``
     The fields of HttpListenerOptions that hooks of virtual hosts, routes and destinations look at.
+``EXTENSIONS``
+    The names in ``extensions.configs`` that it reads; a module that has some puts ``extensions`` among its ``READS``.
 
 A hook changes nothing but its parameter ``out``, keeps no state, and returns what it has to say about the object
 (``reports.error`` rejects, ``reports.warning`` does not; paths are relative to the options message).
@@ -34,6 +36,8 @@ from gloo_nomad.reports import Finding, Findings
 from gloo_nomad.store.memo import Reads
 
 EVERY: Final = ("*",)
+EXTENSION_NAMES: Final = "gloo.solo.io.Extensions.configs"
+"""Under which the names of extensions stand among the claims."""
 Claims = dict[str, tuple[str, ...]]
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, Final
 
-from gloo_nomad.options.hooks import EVERY, HOOK_NAMES, Claims
+from gloo_nomad.options.hooks import EVERY, EXTENSION_NAMES, HOOK_NAMES, Claims
 
 _PLUMBING: Final = frozenset(
     {"hooks", "stages", "registry", "claims", "cases", "guards", "added_headers", "custom_health_checks"}
@@ -55,6 +55,8 @@ def collect(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
                 raise ClaimedTwiceError(f"{message}.{name} is claimed by {other} and by {module.__name__}")
         for message, name in (*_claimed(module, "FIELDS"), *_claimed(module, "READS")):
             claims.setdefault(message, set()).add(name)
+        if names := getattr(module, "EXTENSIONS", ()):
+            claims.setdefault(EXTENSION_NAMES, set()).update(names)
     return {message: frozenset(names) for message, names in claims.items()}
 
 
