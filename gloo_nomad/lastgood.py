@@ -4,7 +4,7 @@ A mistake in an edit must not take away what works. The memory is per proxy, Rou
 it forgets a virtual host when its object is gone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from gloo_nomad.api.gen import proxy_pb2
@@ -37,6 +37,12 @@ class LastGood:
         if all(new is old for new, old in zip(listeners, proxy.listeners, strict=True)):
             return proxy
         return self.memo.get(("proxy", proxy.role), (proxy, *listeners), lambda: replace(proxy, listeners=listeners))
+
+    def sweep(self, roles: Collection[str]) -> None:
+        """Ends a round over all proxies: forgets those that are gone, and what is not restored any more."""
+        self.memo.sweep()
+        for key in [key for key in self.hosts if key[0] not in roles]:
+            del self.hosts[key]
 
     def _forget(self, role: str, snapshot: ConfigSnapshot) -> None:
         known = snapshot.of(VIRTUAL_SERVICE.name)

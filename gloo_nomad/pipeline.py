@@ -16,7 +16,7 @@ from gloo_nomad.envoy.clusters import ClusterSet, translate_clusters
 from gloo_nomad.envoy.translate import EnvoyProxy, translate_proxy
 from gloo_nomad.gateway.translate import translate_gateways
 from gloo_nomad.lastgood import LastGood
-from gloo_nomad.options.registry import collect, modules
+from gloo_nomad.options.registry import collect, collect_refused, modules
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.reports import Problems
 from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, SECRET, Resources, XdsSnapshot
@@ -60,6 +60,7 @@ class Pipeline:
         xds = {proxy.role: _assemble(envoy, clusters) for proxy, envoy, _ in translated}
         reachable = frozenset().union(*(envoy.reachable for _, envoy, _ in translated))
         self.memo.sweep()
+        self.last_good.sweep({proxy.role for proxy in proxies})
         return Translation(
             tuple(proxy for proxy, _, _ in translated),
             MappingProxyType(xds),
@@ -81,8 +82,10 @@ class Pipeline:
 
 @cache
 def claims() -> Mapping[str, frozenset[str]]:
-    """Every field of the contract that some module makes work, by message name."""
-    return collect([settings_module, *(module for package in _FEATURE_PACKAGES for module in modules(package))])
+    """Every field of the contract that some module makes work or answers with an error, by message name."""
+    found = [settings_module, *(module for package in _FEATURE_PACKAGES for module in modules(package))]
+    working, refused = collect(found), collect_refused(found)
+    return {name: working.get(name, frozenset()) | refused.get(name, frozenset()) for name in {*working, *refused}}
 
 
 def _with_generated(clusters: Resources, generated: Resources) -> Resources:

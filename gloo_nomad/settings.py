@@ -5,7 +5,8 @@ object ``<root>/gloo.solo.io/v1/Settings/<namespace>/<name>`` in Consul KV overr
 as it exists. What the contract has no field for stands in ``extensions.configs["gloo-nomad"]`` (``OWN_FIELDS``).
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +17,12 @@ from gloo_nomad.api import codec
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.kinds import SETTINGS
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.overlay import EXTENSION, ignored_findings, merge
+from gloo_nomad.reports import Finding, error, is_rejected, warning
 
-EXTENSION: Final = "gloo-nomad"
 DEFAULT_NAMESPACE: Final = "gloo-system"
 DEFAULT_ROOT_KEY: Final = "gloo"
+DEFAULT_CONSUL: Final = "127.0.0.1:8500"
 
 FIELDS: Final = {
     "gloo.solo.io.Settings": (
@@ -85,10 +88,12 @@ FIELDS: Final = {
     "gloo.solo.io.GlooOptions": (
         "xds_bind_addr",
         "proxy_debug_bind_addr",
+        "endpoints_warming_timeout",
         "circuit_breakers",
         "invalid_config_policy",
         "disable_proxy_garbage_collection",
         "remove_unused_filters",
+        "disable_grpc_web",
     ),
     "gloo.solo.io.GatewayOptions": (
         "read_gateways_from_all_namespaces",
@@ -100,6 +105,7 @@ FIELDS: Final = {
     "gloo.solo.io.GatewayOptions.ValidationOptions": ("warn_missing_tls_secret",),
 }
 """What of a Settings object has an effect, as in ``options.hooks``."""
+EXTENSIONS: Final = (EXTENSION,)
 
 OWN_FIELDS: Final[Mapping[str, Any]] = {
     "adminBindAddr": "127.0.0.1:9091",
@@ -109,6 +115,18 @@ OWN_FIELDS: Final[Mapping[str, Any]] = {
     "createDefaultGateways": True,
 }
 """Our own settings with their defaults; all are optional."""
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+_KINDS_OF_VALUES: Final = {str: "string_value", bool: "bool_value"}
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+"""What Go's ParseBool takes, and with it the CONSUL_* variables."""
+_CONSUL_VARIABLES: Final = {
+    "token": "CONSUL_HTTP_TOKEN",
+    "ca_file": "CONSUL_CACERT",
+    "ca_path": "CONSUL_CAPATH",
+    "cert_file": "CONSUL_CLIENT_CERT",
+    "key_file": "CONSUL_CLIENT_KEY",
+}
 
 
 class SettingsError(Exception):
@@ -205,19 +223,18 @@ class RuntimeSettings:
 
     def overlaid(self, top: settings_pb2.Settings | None) -> "RuntimeSettings":
         """These settings with the object of Consul KV laid on top; None takes it away again."""
-        if top is None:
-            return self
-        merged = settings_pb2.Settings()
-        merged.CopyFrom(self.message)
-        lay_over(merged, top)
-        return replace(self, message=merged)
+        return self if top is None else replace(self, message=merge(self.message, top))
+
+    def overlay_findings(self, top: settings_pb2.Settings) -> tuple[Finding, ...]:
+        """What is wrong with an object that is to be laid on top; with an error it must not be."""
+        return (*source_findings(top), *own_findings(top), *ignored_findings(self.message, top))
 
 
 def load_settings(flags: Flags, environ: Mapping[str, str]) -> RuntimeSettings:
     """The settings to start with: the file if ``--dir`` is given, then environment and flags on top.
 
     Raises:
-        SettingsError: the file is missing or is no Settings object, or an address cannot be read.
+        SettingsError: the file is missing or is no Settings object, or what it says cannot be used.
     """
     ref = Ref(flags.namespace, flags.name)
     message = _read_file(Path(flags.directory), ref) if flags.directory else settings_pb2.Settings()
@@ -230,10 +247,45 @@ def load_settings(flags: Flags, environ: Mapping[str, str]) -> RuntimeSettings:
             "nowhere to read objects from: give --dir with a Settings file, --config-dir with a folder of objects, or "
             "a Consul address (--consul-address or CONSUL_HTTP_ADDR)"
         )
+    if message.WhichOneof("config_source") == "consul_kv_source" or message.consul.HasField("service_discovery"):
+        message.consul.http_address = message.consul.http_address or DEFAULT_CONSUL
     settings = RuntimeSettings(message, ref, dict(environ))
+    _check(settings)
+    return settings
+
+
+def _check(settings: RuntimeSettings) -> None:
+    for finding in (*source_findings(settings.message), *own_findings(settings.message)):
+        if is_rejected([finding]):
+            raise SettingsError(f"{finding.path}: {finding.message}")
     for _ in (settings.xds_bind, settings.admin_bind, settings.front_door_bind, settings.proxy_debug_bind):
         pass  # each raises SettingsError for an address that cannot be read
-    return settings
+
+
+def source_findings(message: settings_pb2.Settings) -> Iterator[Finding]:
+    """Sources that a Settings message asks for and that cannot be read."""
+    if message.WhichOneof("config_source") == "kubernetes_config_source":
+        yield error("kubernetesConfigSource", "is not supported; use consulKvSource or directoryConfigSource")
+    for name, kept in (("directory_config_source", "objects"), ("directory_secret_source", "secrets")):
+        if message.HasField(name) and not getattr(message, name).directory:  # type: ignore[arg-type]  # names of fields
+            path = message.DESCRIPTOR.fields_by_name[name].camelcase_name
+            yield error(f"{path}.directory", f"is missing; write the path of the folder with the {kept}")
+    for index, source in enumerate(message.secret_options.sources):
+        if source.HasField("directory") and not source.directory.directory:
+            path = f"secretOptions.sources[{index}].directory.directory"
+            yield error(path, "is missing; write the path of the folder with the secrets")
+
+
+def own_findings(message: settings_pb2.Settings) -> Iterator[Finding]:
+    """Fields of our own extension that nobody knows, or whose value is of another type."""
+    configs = message.extensions.configs
+    fields = configs[EXTENSION].fields if EXTENSION in configs else {}
+    for name in sorted(fields):
+        path = f"extensions.configs[{EXTENSION}].{name}"
+        if name not in OWN_FIELDS:
+            yield warning(path, f"is not known; known are {', '.join(sorted(OWN_FIELDS))}")
+        elif fields[name].WhichOneof("kind") != _KINDS_OF_VALUES[type(OWN_FIELDS[name])]:
+            yield error(path, f"is to be a {'text' if isinstance(OWN_FIELDS[name], str) else 'true or false'}")
 
 
 def _read_file(directory: Path, ref: Ref) -> settings_pb2.Settings:
@@ -261,11 +313,11 @@ def _apply_environment(environ: Mapping[str, str], out: settings_pb2.Settings) -
     consul = out.consul
     if not consul.http_address:
         consul.http_address = consul.address or _with_scheme(environ)
-    consul.token = consul.token or environ.get("CONSUL_HTTP_TOKEN", "")
-    consul.ca_file = consul.ca_file or environ.get("CONSUL_CACERT", "")
-    consul.cert_file = consul.cert_file or environ.get("CONSUL_CLIENT_CERT", "")
-    consul.key_file = consul.key_file or environ.get("CONSUL_CLIENT_KEY", "")
-    if not consul.HasField("insecure_skip_verify") and environ.get("CONSUL_HTTP_SSL_VERIFY") == "false":
+    for name, variable in _CONSUL_VARIABLES.items():
+        setattr(consul, name, getattr(consul, name) or environ.get(variable, ""))
+    if not consul.username and environ.get("CONSUL_HTTP_AUTH"):
+        consul.username, _, consul.password = environ["CONSUL_HTTP_AUTH"].partition(":")
+    if not consul.HasField("insecure_skip_verify") and environ.get("CONSUL_HTTP_SSL_VERIFY") in _FALSE:
         consul.insecure_skip_verify.value = True
     if out.WhichOneof("secret_source") is None and not out.secret_options.sources and environ.get("VAULT_ADDR"):
         out.vault_secret_source.address = environ["VAULT_ADDR"]
@@ -278,7 +330,7 @@ def _apply_environment(environ: Mapping[str, str], out: settings_pb2.Settings) -
 
 def _with_scheme(environ: Mapping[str, str]) -> str:
     address = environ.get("CONSUL_HTTP_ADDR", "")
-    if address and "://" not in address and environ.get("CONSUL_HTTP_SSL") == "true":
+    if address and "://" not in address and environ.get("CONSUL_HTTP_SSL") in _TRUE:
         return f"https://{address}"
     return address
 
@@ -288,6 +340,7 @@ def _apply_flags(flags: Flags, out: settings_pb2.Settings) -> None:
     if flags.consul_address:
         out.consul.http_address = flags.consul_address
     if flags.vault_address:
+        out.secret_options.ClearField("sources")
         out.vault_secret_source.address = flags.vault_address
     if flags.config_directory:
         out.directory_config_source.directory = flags.config_directory
@@ -307,48 +360,8 @@ def parse_address(address: str, field_name: str) -> tuple[str, int]:
         SettingsError: it is something else.
     """
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+    bracketed = host.startswith("[") and host.endswith("]")
+    readable = separator and _PORT.fullmatch(port) and (bracketed or not set(":[]") & set(host))
+    if not readable or int(port) > 65535:
         raise SettingsError(f'{field_name}: "{address}" is not host:port; write for example 0.0.0.0:9977')
-    return host.strip("[]") or "0.0.0.0", int(port)
-
-
-def lay_over(out: Any, top: Any) -> None:
-    """Puts every field that *top* has onto *out*: messages field by field, maps key by key, lists as a whole.
-
-    A wrapper or a Duration is one value, so that an explicit ``false`` or ``0s`` overrides.
-    """
-    for descriptor, value in top.ListFields():
-        if descriptor.message_type is None:
-            _replace(descriptor, value, out)
-        elif descriptor.message_type.GetOptions().map_entry:
-            _lay_over_map(descriptor, value, getattr(out, descriptor.name))
-        elif descriptor.is_repeated:
-            _replace(descriptor, value, out)
-        elif _is_one_value(descriptor.message_type.full_name):
-            getattr(out, descriptor.name).CopyFrom(value)
-        else:
-            getattr(out, descriptor.name).SetInParent()
-            lay_over(getattr(out, descriptor.name), value)
-
-
-def _is_one_value(message_name: str) -> bool:
-    return message_name.startswith("google.protobuf.") and message_name != "google.protobuf.Struct"
-
-
-def _replace(descriptor: Any, value: Any, out: Any) -> None:
-    if descriptor.is_repeated:
-        out.ClearField(descriptor.name)
-        getattr(out, descriptor.name).extend(value)
-    else:
-        setattr(out, descriptor.name, value)
-
-
-def _lay_over_map(descriptor: Any, value: Any, out: Any) -> None:
-    if descriptor.message_type.fields_by_name["value"].message_type is None:
-        out.update(value)
-        return
-    for key, message in value.items():
-        if _is_one_value(message.DESCRIPTOR.full_name):
-            out[key].CopyFrom(message)
-        else:
-            lay_over(out[key], message)
+    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)

@@ -60,14 +60,36 @@ def vault_client(vault: settings_pb2.Settings.VaultSecrets, settings: RuntimeSet
     if not address:
         raise SettingsError("vaultSecretSource.address is missing; write it, or set VAULT_ADDR")
     token = vault.access_token or vault.token or environ.get("VAULT_TOKEN", "")
-    return VaultClient(
-        VaultOptions(
-            address=_address(address, VAULT_PORT, "vaultSecretSource.address"),
-            token=Token(token, environ.get("VAULT_TOKEN_FILE", "")),
-            namespace=environ.get("VAULT_NAMESPACE", ""),
-            tls=_vault_tls(vault, environ),
-        )
+    options = VaultOptions(
+        address=_address(address, VAULT_PORT, "vaultSecretSource.address"),
+        token=Token(token, environ.get("VAULT_TOKEN_FILE", "")),
+        namespace=environ.get("VAULT_NAMESPACE", ""),
+        tls=_vault_tls(vault, environ),
     )
+    try:
+        return VaultClient(options)
+    except (OSError, ValueError) as failure:
+        raise SettingsError(f"vaultSecretSource.tlsConfig: {failure}; check the files that it names") from failure
+
+
+def check_clients(settings: RuntimeSettings) -> None:
+    """Looks whether the clients can be built that the settings ask for; talks to nobody.
+
+    Raises:
+        SettingsError: an address cannot be read, or a file is missing.
+    """
+    consul = consul_options(settings)
+    if consul is not None:
+        try:
+            consul.tls.context()
+        except (OSError, ValueError) as failure:
+            raise SettingsError(f"consul: its TLS files cannot be used: {failure}") from failure
+    message = settings.message
+    vaults = [source.vault for source in message.secret_options.sources if source.HasField("vault")]
+    if not message.secret_options.sources and message.HasField("vault_secret_source"):
+        vaults.append(message.vault_secret_source)
+    for vault in vaults:
+        vault_client(vault, settings)
 
 
 def _vault_tls(vault: settings_pb2.Settings.VaultSecrets, environ: Mapping[str, str]) -> Tls:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -16,6 +16,7 @@ from gloo_nomad.clients.http import WorldError
 from gloo_nomad.discovery.upstreams import FoundService, Plan, plan_upstreams
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.sources.consul_catalog import ConsulCatalog, Names
+from gloo_nomad.sources.source import SourceState
 from gloo_nomad.store.leader import Leader
 
 log = structlog.get_logger(__name__)
@@ -36,8 +37,15 @@ class Discovery:
     engine: Engine
     client: ConsulClient
     leader: Leader
+    states: list[SourceState] = field(default_factory=list)
+    """How the catalog is read, while it is."""
     found: dict[str, FoundService] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    rounds: asyncio.Event = field(init=False)
+    catalog_rounds: asyncio.Event = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rounds, self.catalog_rounds = self.engine.listener(), self.engine.listener()
 
     def take(self, found: dict[str, FoundService] | None) -> None:
         """The catalog as it is now; None when nobody watches it any more."""
@@ -46,10 +54,10 @@ class Discovery:
 
     async def run(self) -> None:
         """Writes for ever what differs, as long as this process is the leader."""
-        rounds = self.engine.listener()
         await self.engine.sources_listed.wait()
+        self.changed.set()
         while True:
-            await self._wait(rounds)
+            await self._wait()
             await self.leader.held.wait()
             if self.found is None or not is_enabled(self.engine.settings):
                 continue
@@ -60,15 +68,15 @@ class Discovery:
                 await asyncio.sleep(RETRY_SECONDS)
                 self.changed.set()
 
-    async def _wait(self, rounds: asyncio.Event) -> None:
+    async def _wait(self) -> None:
         """Until the catalog or the stored objects are different."""
-        waits = {asyncio.create_task(event.wait()) for event in (rounds, self.changed)}
+        waits = {asyncio.create_task(event.wait()) for event in (self.rounds, self.changed)}
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
-        rounds.clear()
+        self.rounds.clear()
         self.changed.clear()
 
     def _plan(self) -> Plan:
@@ -88,14 +96,15 @@ class Discovery:
             writes.append(Write(UPSTREAM.key(root, ref), codec.to_yaml(document).encode(), version))
         outcomes = await txn_cas(self.client, writes)
         for ref, version in plan.deletes.items():
-            await self.client.kv_delete(UPSTREAM.key(root, ref), cas=version)
+            with suppress(ValueError):  # a key that no client of ours can name
+                await self.client.kv_delete(UPSTREAM.key(root, ref), cas=version)
         written = sum(1 for outcome in outcomes.values() if outcome.index)
         log.info("upstreams_written", written=written, deleted=len(plan.deletes))
 
 
 async def watch_catalog(discovery: Discovery) -> None:
     """Follows Consul's catalog while discovery is enabled, and forgets it when it is not; for ever."""
-    rounds = discovery.engine.listener()
+    rounds = discovery.catalog_rounds
     while True:
         scope = _scope(discovery.engine.settings)
         watching = None
@@ -132,9 +141,13 @@ def _scope(settings: RuntimeSettings) -> tuple[str, ...] | None:
 
 async def _follow(discovery: Discovery, datacenters: tuple[str, ...]) -> None:
     catalog = ConsulCatalog(discovery.client, datacenters)
-    async with aclosing(catalog.watch_names()) as answers:
-        async for by_datacenter in answers:
-            discovery.take(merge_datacenters(by_datacenter))
+    discovery.states[:] = [catalog.state]
+    try:
+        async with aclosing(catalog.watch_names()) as answers:
+            async for by_datacenter in answers:
+                discovery.take(merge_datacenters(by_datacenter))
+    finally:
+        discovery.states.clear()
 
 
 def merge_datacenters(by_datacenter: Mapping[str, Names]) -> dict[str, FoundService]:

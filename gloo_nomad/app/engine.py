@@ -7,38 +7,45 @@ for a translation. Nothing is published before every source has listed once: an 
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.kinds import SETTINGS
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.app.coalesce import batches
-from gloo_nomad.envoy.endpoints import translate_endpoints
+from gloo_nomad.app.live_settings import LiveSettings
+from gloo_nomad.envoy.clusters import ClusterSet
+from gloo_nomad.envoy.endpoints import endpoint_problems, translate_endpoints
 from gloo_nomad.pipeline import Pipeline, Translation
 from gloo_nomad.reports import Problem, Problems
 from gloo_nomad.resources import ENDPOINTS, XdsSnapshot
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.store.change import Change
 from gloo_nomad.store.memo import Memo
+from gloo_nomad.store.services import CONSUL_SERVICE, NOMAD_SERVICE
 from gloo_nomad.store.store import Store
 
 log = structlog.get_logger(__name__)
 
-FIRST_ENDPOINTS_TIMEOUT: Final = 5.0
-"""Seconds that the very first publication waits for the endpoints of reachable services."""
+FIRST_ENDPOINTS_SECONDS: Final = 5.0
+"""How long the very first publication waits for the endpoints of reachable services, unless the Settings say it."""
+NEW_ENDPOINTS_SECONDS: Final = 1.0
+"""How long a later one waits for those of services that no route could reach before."""
+
+Services = frozenset[tuple[str, Ref]]
 
 
 @dataclass(slots=True)
 class Outputs:
-    """Where results go; each may be left out."""
+    """Where results go; each may be left out. ``want_services`` answers which of them are watched at all."""
 
     publish: Callable[[Mapping[str, XdsSnapshot]], None] = lambda _snapshots: None
     publish_endpoints: Callable[[Mapping[str, XdsSnapshot]], None] = lambda _snapshots: None
-    want_services: Callable[[frozenset[tuple[str, Ref]]], None] = lambda _services: None
+    want_services: Callable[[Services], Services] = lambda _services: frozenset()
     translated: Callable[[float, Translation], None] = lambda _seconds, _translation: None
 
 
@@ -55,20 +62,29 @@ class Engine:
     changes: asyncio.Queue[Change] = field(default_factory=lambda: asyncio.Queue(maxsize=10_000))
     services: asyncio.Queue[Change] = field(default_factory=lambda: asyncio.Queue(maxsize=10_000))
     sources_listed: asyncio.Event = field(default_factory=asyncio.Event)
-    settings_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Everything that the sources have was read once, and is in the store."""
     published: asyncio.Event = field(default_factory=asyncio.Event)
     translation: Translation | None = None
-    extra_problems: dict[str, Problems] = field(default_factory=dict)
-    """Problems from outside the pipeline (NACKs, settings), by where they come from."""
-    _settings: RuntimeSettings | None = None
-    _overlay: settings_pb2.Settings | None = None
+    failure: str = ""
+    """The defect that kept the last round from being served; empty if none did."""
+    failing_since: float = 0.0
+    reporters: list[Callable[[], Problems]] = field(default_factory=list)
+    """Who else knows problems of objects, such as what Envoys reject."""
+    live: LiveSettings = field(init=False)
     _endpoint_memo: Memo = field(default_factory=Memo)
+    _seen_endpoints: tuple[tuple[object, ...], Problems] | None = None
     _listeners: list[asyncio.Event] = field(default_factory=list)
+    _services_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _awaited: Services = frozenset()
+    """Services whose endpoints some publication waited for already."""
+
+    def __post_init__(self) -> None:
+        self.live = LiveSettings(self.base)
 
     @property
     def settings(self) -> RuntimeSettings:
         """The settings in force, the object of Consul KV laid on top."""
-        return self._settings or self.base
+        return self.live.settings
 
     def listener(self) -> asyncio.Event:
         """An event that is set after each round; whoever waits for it clears it."""
@@ -84,78 +100,93 @@ class Engine:
 
     def problems(self) -> Problems:
         """Everything that is wrong with any object right now."""
-        found: list[Problem] = list(self.store.problems())
+        found: list[Problem] = [*self.store.problems(), *self.live.problems]
         if self.translation is not None:
             found.extend(self.translation.problems)
-        for problems in self.extra_problems.values():
-            found.extend(problems)
+            found.extend(self._endpoint_problems(self.translation.clusters))
+        for reporter in self.reporters:
+            found.extend(reporter())
         return tuple(dict.fromkeys(found))
+
+    def _endpoint_problems(self, clusters: ClusterSet) -> Problems:
+        """What is wrong with instances; looked for again only if clusters or instances are others."""
+        snapshot = self.store.snapshot
+        seen = (clusters, *(snapshot.of(kind) for kind in (CONSUL_SERVICE, NOMAD_SERVICE)))
+        if self._seen_endpoints is None or any(
+            new is not old for new, old in zip(seen, self._seen_endpoints[0], strict=True)
+        ):
+            self._seen_endpoints = (seen, endpoint_problems(clusters, snapshot))
+        return self._seen_endpoints[1]
 
     async def run(self) -> None:
         """Takes changes for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._take_services(), name="engine-services")
             tasks.create_task(self._take_changes(), name="engine-changes")
-            tasks.create_task(self._begin(), name="engine-begin")
 
-    async def _begin(self) -> None:
-        await self.sources_listed.wait()
-        await self.changes.put(Change("engine", "begin"))
+    async def begin(self) -> None:
+        """Says that what is in the store is complete: from now on it is translated and served."""
+        if not self.sources_listed.is_set():
+            self.sources_listed.set()
+            await self.changes.put(Change("engine", "begin"))
 
     async def _take_changes(self) -> None:
         pending = False
         async for batch in batches(self.changes):
             for change in batch:
                 pending = self.store.apply(change) or pending
-            pending = self._refresh_settings() or pending or self.translation is None
+                self.changes.task_done()
+            entry = self.store.entries(SETTINGS.name).get(self.base.ref)
+            pending = self.live.take(entry.value if entry else None) or pending or self.translation is None
             if pending and self.translates and self.sources_listed.is_set():
-                await self._translate()
+                with self._surviving("translation"):
+                    await self._translate()
                 pending = False
             self.wake()
-
-    def _refresh_settings(self) -> bool:
-        """Lays the Settings of Consul KV on top; True if that changed anything."""
-        entry = self.store.entries(SETTINGS.name).get(self.base.ref)
-        overlay = entry.value if entry is not None else None
-        if overlay is self._overlay and self._settings is not None:
-            return False
-        self._overlay = overlay
-        self._settings = self.base.overlaid(overlay)
-        self.settings_changed.set()
-        return True
 
     async def _translate(self) -> None:
         started = time.perf_counter()
         settings = self.settings.message
         translation = await asyncio.to_thread(self.pipeline.translate, self.store.snapshot, settings)
+        took = time.perf_counter() - started
         first = self.translation is None
+        watched = self.outputs.want_services(translation.services)
+        await self._wait_for_endpoints(watched - self._awaited, self._patience(first=first))
+        self._awaited = watched
         self.translation = translation
-        self.outputs.want_services(translation.services)
         if first:
-            await self._wait_for_endpoints(translation)
             gc.collect()
             gc.freeze()
-        self._publish()
-        self.outputs.translated(time.perf_counter() - started, translation)
-
-    async def _wait_for_endpoints(self, translation: Translation) -> None:
-        """Holds the first publication until the reachable services are known, for a bounded time.
-
-        A restarted ``gloo`` would otherwise tell running Envoys that there are no endpoints.
-        """
-        deadline = time.monotonic() + FIRST_ENDPOINTS_TIMEOUT
-        while time.monotonic() < deadline:
-            snapshot = self.store.snapshot
-            if all(ref in snapshot.of(kind) for kind, ref in translation.services):
-                return
-            await asyncio.sleep(0.02)
-        log.warning("endpoints_late", waited_seconds=FIRST_ENDPOINTS_TIMEOUT)
-
-    def _publish(self) -> None:
-        if self.translation is None:
-            return
-        self.outputs.publish(self._with_endpoints(self.translation))
+        self.outputs.publish(self._with_endpoints(translation))
         self.published.set()
+        self.outputs.translated(took, translation)
+
+    def _patience(self, *, first: bool) -> float:
+        if not first:
+            return NEW_ENDPOINTS_SECONDS
+        gloo = self.settings.message.gloo
+        if not gloo.HasField("endpoints_warming_timeout"):
+            return FIRST_ENDPOINTS_SECONDS
+        return gloo.endpoints_warming_timeout.seconds + gloo.endpoints_warming_timeout.nanos / 1e9
+
+    async def _wait_for_endpoints(self, services: Services, seconds: float) -> None:
+        """Holds a publication until these services are known, for a bounded time.
+
+        A restarted ``gloo`` would otherwise tell running Envoys that there are no endpoints, and a route that moves to
+        another service would have none for a moment.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while missing := self._unknown(services):
+                    self._services_changed.clear()
+                    await self._services_changed.wait()
+        except TimeoutError:
+            names = sorted(str(ref) for _, ref in missing)
+            log.warning("endpoints_late", waited_seconds=seconds, services=names[:20], count=len(names))
+
+    def _unknown(self, services: Services) -> Services:
+        snapshot = self.store.snapshot
+        return frozenset((kind, ref) for kind, ref in services if ref not in snapshot.of(kind))
 
     def _with_endpoints(self, translation: Translation) -> Mapping[str, XdsSnapshot]:
         endpoints = translate_endpoints(translation.clusters, self.store.snapshot, self._endpoint_memo)
@@ -166,5 +197,19 @@ class Engine:
             changed = self.store.apply(await self.services.get())
             while not self.services.empty():
                 changed = self.store.apply(self.services.get_nowait()) or changed
-            if changed and self.translation is not None and self.published.is_set():
-                self.outputs.publish_endpoints(self._with_endpoints(self.translation))
+            self._services_changed.set()
+            if changed and self.translation is not None:
+                with self._surviving("endpoints"):
+                    self.outputs.publish_endpoints(self._with_endpoints(self.translation))
+
+    @contextmanager
+    def _surviving(self, what: str) -> Iterator[None]:
+        """A defect of this program must not take away what is served: it is told, and the next change is a new try."""
+        try:
+            yield
+        except Exception as defect:
+            log.exception("not_served", what=what)
+            self.failing_since = self.failing_since if self.failure else time.time()
+            self.failure = f"{what}: {type(defect).__name__}"
+        else:
+            self.failure = "" if self.failure.startswith(what) else self.failure

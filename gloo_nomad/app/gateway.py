@@ -1,6 +1,7 @@
 """The gateway role: default Gateways when there are none, and the front door for people."""
 
 import asyncio
+from typing import Final
 
 import structlog
 
@@ -21,7 +22,9 @@ from gloo_nomad.serving import Tls, serve
 
 log = structlog.get_logger(__name__)
 
-RETRY_SECONDS = 2.0
+FIRST_RETRY: Final = 2.0
+LAST_RETRY: Final = 60.0
+"""Seconds between tries to write a default Gateway, growing."""
 
 
 async def create_default_gateways(engine: Engine, client: ConsulClient) -> None:
@@ -33,15 +36,20 @@ async def create_default_gateways(engine: Engine, client: ConsulClient) -> None:
     for gateway in build_default_gateways(settings.write_namespace):
         ref = Ref(gateway.metadata.namespace, gateway.metadata.name)
         value = codec.to_yaml(codec.encode(gateway, kind=GATEWAY)).encode()
-        while True:
-            try:
-                created = await client.kv_put(GATEWAY.key(settings.root_key, ref), value, cas=0)
-            except WorldError as failure:
-                log.warning("default_gateway_not_written", object=str(ref), reason=str(failure))
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                log.info("default_gateway", object=str(ref), created=created)
-                break
+        created = await _create(client, GATEWAY.key(settings.root_key, ref), value)
+        log.info("default_gateway", object=str(ref), created=created)
+
+
+async def _create(client: ConsulClient, key: str, value: bytes) -> bool:
+    """Writes a key that does not exist; False if it does."""
+    pause = FIRST_RETRY
+    while True:
+        try:
+            return await client.kv_put(key, value, cas=0)
+        except WorldError as failure:
+            log.warning("default_gateway_not_written", key=key, reason=str(failure), again_in_seconds=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LAST_RETRY)
 
 
 async def serve_front_door(engine: Engine, store: ObjectStore, metrics: Metrics) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.nacks import Nacks
 from gloo_nomad.app.sources import Sources
 from gloo_nomad.app.statuses import run_statuses
+from gloo_nomad.app.surviving import keep_running
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.serving import ServingError, serve, shown
 from gloo_nomad.store.leader import Leader
@@ -30,7 +32,8 @@ log = structlog.get_logger(__name__)
 async def serve_xds(engine: Engine, cache: XdsCache, metrics: Metrics) -> None:
     """Serves Envoys until cancelled."""
     host, port = engine.base.xds_bind
-    nacks = Nacks(engine)
+    nacks = Nacks(engine, lambda: ((client.node.role, client.node.node_id) for client in cache.clients()))
+    engine.reporters.append(nacks.problems)
     try:
         server = await xds_server.serve(
             cache,
@@ -43,7 +46,7 @@ async def serve_xds(engine: Engine, cache: XdsCache, metrics: Metrics) -> None:
         raise ServingError(str(failure)) from failure
     log.info("xds", address=server.address)
     try:
-        await server.wait()
+        await keep_running("nacks", nacks.run)
     finally:
         await asyncio.shield(server.stop())
 
@@ -60,9 +63,10 @@ async def write_statuses(engine: Engine, client: ConsulClient) -> None:
     leader = leader_for(client, engine, "gloo")
     truncate = engine.base.environ.get("DISABLE_TRUNCATE_STATUS", "").lower() not in {"true", "1"}
     writer = StatusWriter(client, engine.base.root_key, engine.base.reporter, truncate)
+    statuses = partial(run_statuses, engine, writer, leader, engine.listener())
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(leader.run(), name="leader gloo")
-        tasks.create_task(run_statuses(engine, writer, leader), name="statuses")
+        tasks.create_task(keep_running("leader gloo", leader.run), name="leader gloo")
+        tasks.create_task(keep_running("statuses", statuses), name="statuses")
 
 
 def admin_view(engine: Engine, sources: Sources, cache: XdsCache | None) -> AdminView:
@@ -96,12 +100,22 @@ async def serve_admin(engine: Engine, view: AdminView, metrics: Metrics) -> None
 
 
 def _source_states(sources: Sources) -> Sequence[SourceState]:
-    """A service that a new route wants does not make a process that was ready unready."""
-    ready = sources.engine.published.is_set()
-    return tuple(
-        SourceState(state.name, state.listed or ready, state.last_error, state.since)
-        for state in (*sources.states, *sources.service_states)
+    """How the sources are; one that the settings exchange, or a new route wants, makes nobody unready again."""
+    engine = sources.engine
+    begun = engine.sources_listed.is_set()
+    parts = (
+        (sources.states, begun),
+        (sources.service_states, engine.published.is_set()),
+        (sources.other_states, begun),
     )
+    found = [
+        SourceState(state.name, state.listed or ready, state.last_error, state.since)
+        for states, ready in parts
+        for state in states
+    ]
+    if engine.failure:
+        found.append(SourceState("translation", True, engine.failure, engine.failing_since))
+    return tuple(found)
 
 
 def _clients(cache: XdsCache) -> tuple[Client, ...]:

@@ -1,41 +1,89 @@
-"""What an Envoy rejected becomes a problem of the objects behind it, until it accepts that resource again."""
+"""What Envoys reject becomes problems of the objects behind it, until they accept it, or it or they are gone."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
 
 from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.app.engine import Engine
-from gloo_nomad.reports import Problem, Severity
+from gloo_nomad.reports import Problem, Problems, Severity
 from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES
 
-MAX_TEXT = 400
+MAX_TEXT: Final = 400
+LOOK_SECONDS: Final = 10.0
+"""Between looks at whether Envoys that rejected something are still there; absent twice is gone."""
+
+Node = tuple[str, str]
+"""Role and node id."""
+Resource = tuple[str, str, str]
+"""Role, type URL and name."""
 
 
 @dataclass(slots=True)
 class Nacks:
-    """The callbacks of the xDS server."""
+    """The callbacks of the xDS server, and the memory of what is rejected at present."""
 
     engine: Engine
+    connected: Callable[[], Iterable[Node]] = tuple
+    _rejected: dict[Resource, dict[str, str]] = field(default_factory=dict)
+    """Reasons by node id."""
+    _any: asyncio.Event = field(default_factory=asyncio.Event)
 
     def rejected(self, role: str, node_id: str, type_url: str, names: tuple[str, ...], message: str) -> None:
         """An Envoy does not take these resources."""
         told = " ".join(message.split())[:MAX_TEXT]
         for name in names:
-            problems = tuple(
-                Problem(Severity.ERROR, ref, "", f"Envoy {node_id} rejected {name}: {told}")
-                for ref in self._objects(role, type_url, name)
-            )
-            self.engine.extra_problems[_key(role, node_id, type_url, name)] = problems
+            self._rejected.setdefault((role, type_url, name), {})[node_id] = told
+        self._any.set()
         self.engine.wake()
 
     def recovered(self, role: str, node_id: str, type_url: str, names: tuple[str, ...]) -> None:
         """It takes them now."""
         for name in names:
-            self.engine.extra_problems.pop(_key(role, node_id, type_url, name), None)
+            self._drop((role, type_url, name), {node_id})
         self.engine.wake()
 
+    def problems(self) -> Problems:
+        """An error for each object behind a resource that is rejected; the same however many Envoys say the same."""
+        return tuple(
+            Problem(Severity.ERROR, ref, "", f"Envoy rejected {resource[2]}: {told} ({_nodes(resource, nodes)})")
+            for resource, reasons in sorted(self._rejected.items())
+            for told, nodes in _by_reason(reasons).items()
+            for ref in sorted(set(self._objects(*resource)))
+        )
+
+    async def run(self) -> None:
+        """Forgets for ever what Envoys rejected that are not connected any more."""
+        absent: set[Node] = set()
+        while True:
+            await self._any.wait()
+            await asyncio.sleep(LOOK_SECONDS)
+            absent = self.forget_absent(absent)
+
+    def forget_absent(self, absent_before: set[Node]) -> set[Node]:
+        """Drops what was rejected by nodes that are absent and were so before; answers who is absent now."""
+        connected = set(self.connected())
+        absent = {(role, node) for (role, _, _), reasons in self._rejected.items() for node in reasons} - connected
+        gone = absent & absent_before
+        for resource in list(self._rejected):
+            self._drop(resource, {node for role, node in gone if role == resource[0]})
+        if gone:
+            self.engine.wake()
+        if not self._rejected:
+            self._any.clear()
+        return absent - gone
+
+    def _drop(self, resource: Resource, nodes: set[str]) -> None:
+        reasons = self._rejected.get(resource, {})
+        for node in nodes & reasons.keys():
+            del reasons[node]
+        if not reasons:
+            self._rejected.pop(resource, None)
+
     def _objects(self, role: str, type_url: str, name: str) -> Iterator[ObjectRef]:
+        """The objects that a resource of the present translation comes from; none for one that is not served now."""
         translation = self.engine.translation
         if translation is None:
             return
@@ -51,5 +99,12 @@ class Nacks:
                     yield listener.source
 
 
-def _key(role: str, node_id: str, type_url: str, name: str) -> str:
-    return f"nack/{role}/{node_id}/{type_url}/{name}"
+def _by_reason(reasons: dict[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for node, told in sorted(reasons.items()):
+        found.setdefault(told, []).append(node)
+    return found
+
+
+def _nodes(resource: Resource, nodes: list[str]) -> str:
+    return f"{nodes[0]} and others of {resource[0]}" if len(nodes) > 1 else f"{nodes[0] or 'a node'} of {resource[0]}"

@@ -2,37 +2,49 @@
 
 import asyncio
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from gloo_nomad.admin.metrics import Metrics
 from gloo_nomad.api.kinds import SETTINGS, UPSTREAM
-from gloo_nomad.app.clients import consul_options
+from gloo_nomad.app.clients import check_clients, consul_options
 from gloo_nomad.app.discovery import Discovery, watch_catalog
 from gloo_nomad.app.engine import Engine, Outputs
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
 from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_proxy_debug, serve_xds, write_statuses
 from gloo_nomad.app.sources import ALL_KINDS, Sources
+from gloo_nomad.app.surviving import keep_running
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.frontdoor.folder_objects import FolderObjects
 from gloo_nomad.frontdoor.kv_objects import KvObjects
 from gloo_nomad.frontdoor.objects import ObjectStore
-from gloo_nomad.resources import ENDPOINTS
+from gloo_nomad.pipeline import Translation, claims
+from gloo_nomad.resources import ENDPOINTS, XdsSnapshot
 from gloo_nomad.serving import bind
-from gloo_nomad.settings import RuntimeSettings
+from gloo_nomad.settings import RuntimeSettings, SettingsError, own_findings
+from gloo_nomad.unclaimed import warn_unclaimed
 from gloo_nomad.xds.cache import XdsCache
 
 log = structlog.get_logger(__name__)
 
 ROLES = ("gloo", "gateway", "discovery")
+Job = Callable[[], Coroutine[Any, Any, None]]
 
 
 def roles_for(settings: RuntimeSettings, asked: Iterable[str]) -> frozenset[str]:
-    """The roles to run: those asked for, or all that the settings have use for."""
+    """The roles to run: those asked for, or all that the settings have use for.
+
+    Raises:
+        SettingsError: a role was asked for that cannot do anything with these settings.
+    """
     chosen = frozenset(asked)
+    if "discovery" in chosen and not settings.uses_consul_kv:
+        raise SettingsError("the role discovery writes Upstreams into Consul KV: give consulKvSource, or another role")
     if chosen:
         return chosen
     return frozenset({"gloo", "gateway", "discovery"} if settings.uses_consul_kv else {"gloo"})
@@ -57,9 +69,16 @@ async def run(settings: RuntimeSettings, roles: frozenset[str]) -> None:
     except asyncio.CancelledError:
         if not stopping.is_set():
             raise
+    except Exception:
+        if not stopping.is_set():
+            raise
+        log.exception("stopped_with_failure")
+    log.info("stopped")
 
 
 async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
+    check_clients(settings)
+    _tell_what_has_no_effect(settings)
     async with AsyncExitStack() as stack:
         options = consul_options(settings)
         client = ConsulClient(options) if options is not None else None
@@ -72,6 +91,13 @@ async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
             log.info("running", roles=sorted(roles))
 
 
+def _tell_what_has_no_effect(settings: RuntimeSettings) -> None:
+    """Logs what the Settings file asks for in vain; an object in Consul KV has it in its status."""
+    unknown = tuple(finding.on(SETTINGS.object_ref(settings.ref)) for finding in own_findings(settings.message))
+    for problem in (*warn_unclaimed(SETTINGS, settings.ref, settings.message, claims()), *unknown):
+        log.warning("settings_without_effect", field=problem.path, reason=problem.message)
+
+
 class _Process:
     """Everything that one process is made of."""
 
@@ -80,6 +106,7 @@ class _Process:
         self.client = client
         self.translates = bool(roles & {"gloo", "gateway"})
         self.engine = Engine(settings, translates=self.translates)
+        self.engine.live.try_out = check_clients
         self.cache = XdsCache(ipv4_only=settings.message.ip_v4_only) if "gloo" in roles else None
         kinds = ALL_KINDS if self.translates else (UPSTREAM, SETTINGS)
         self.sources = Sources(self.engine, client, kinds, with_secrets=self.translates, with_services="gloo" in roles)
@@ -88,22 +115,22 @@ class _Process:
         self.engine.outputs = self._outputs()
 
     def _outputs(self) -> Outputs:
-        def translated(seconds: float, _: object) -> None:
+        def translated(seconds: float, _: Translation) -> None:
             self.metrics.translated(seconds)
 
         cache = self.cache
         if cache is None:
             return Outputs(translated=translated)
 
-        def publish(snapshots: object) -> None:
-            known = set(cache.snapshots())
-            cache.publish(snapshots)  # type: ignore[arg-type]  # what the engine gives
+        def publish(snapshots: Mapping[str, XdsSnapshot]) -> None:
+            gone = cache.snapshots().keys() - snapshots.keys()
+            cache.publish(snapshots)
             if not self.engine.settings.message.gloo.disable_proxy_garbage_collection.value:
-                for role in known - set(snapshots):  # type: ignore[call-overload]  # the same mapping
+                for role in gone:
                     cache.remove(role)
 
-        def publish_endpoints(snapshots: object) -> None:
-            for role, snapshot in snapshots.items():  # type: ignore[attr-defined]  # the same mapping
+        def publish_endpoints(snapshots: Mapping[str, XdsSnapshot]) -> None:
+            for role, snapshot in snapshots.items():
                 cache.publish_type(role, ENDPOINTS, snapshot.of(ENDPOINTS))
 
         return Outputs(publish, publish_endpoints, self.sources.want, translated)
@@ -118,29 +145,41 @@ class _Process:
             bind(*settings.xds_bind, "xDS").close()
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Starts all tasks of the roles."""
+        """Starts all tasks of the roles.
+
+        A defect in what serves Envoys ends the process, and Nomad starts it anew; one in a side job does not.
+        """
         tasks.create_task(self.engine.run(), name="engine")
         tasks.create_task(self.sources.run(), name="sources")
-        tasks.create_task(serve_admin(self.engine, self.view, self.metrics), name="admin")
+        for name, job in self._side_jobs().items():
+            tasks.create_task(keep_running(name, job), name=name)
         if self.cache is not None:
             tasks.create_task(serve_xds(self.engine, self.cache, self.metrics), name="xds")
-            tasks.create_task(serve_proxy_debug(self.engine), name="proxy debug")
-        if "gateway" in self.roles:
-            tasks.create_task(serve_front_door(self.engine, self._objects(), self.metrics), name="front door")
-        if self.client is not None and self.engine.base.uses_consul_kv:
-            self._start_writers(tasks, self.client)
 
-    def _start_writers(self, tasks: asyncio.TaskGroup, client: ConsulClient) -> None:
-        if "gloo" in self.roles:
-            tasks.create_task(write_statuses(self.engine, client), name="statuses")
+    def _side_jobs(self) -> dict[str, Job]:
+        engine = self.engine
+        jobs: dict[str, Job] = {"admin": partial(serve_admin, engine, self.view, self.metrics)}
+        if self.cache is not None:
+            jobs["proxy debug"] = partial(serve_proxy_debug, engine)
         if "gateway" in self.roles:
-            tasks.create_task(create_default_gateways(self.engine, client), name="default gateways")
+            jobs["front door"] = partial(serve_front_door, engine, self._objects(), self.metrics)
+        if self.client is not None and engine.base.uses_consul_kv:
+            jobs |= self._writers(self.client)
+        return jobs
+
+    def _writers(self, client: ConsulClient) -> dict[str, Job]:
+        jobs: dict[str, Job] = {}
+        if "gloo" in self.roles:
+            jobs["statuses"] = partial(write_statuses, self.engine, client)
+        if "gateway" in self.roles:
+            jobs["default gateways"] = partial(create_default_gateways, self.engine, client)
         if "discovery" in self.roles:
             leader = leader_for(client, self.engine, "discovery")
-            discovery = Discovery(self.engine, client, leader)
-            tasks.create_task(leader.run(), name="leader discovery")
-            tasks.create_task(watch_catalog(discovery), name="catalog")
-            tasks.create_task(discovery.run(), name="discovery")
+            discovery = Discovery(self.engine, client, leader, self.sources.other_states)
+            jobs["leader discovery"] = leader.run
+            jobs["catalog"] = partial(watch_catalog, discovery)
+            jobs["discovery"] = discovery.run
+        return jobs
 
     def _objects(self) -> ObjectStore:
         settings = self.engine.base

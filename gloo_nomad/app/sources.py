@@ -1,36 +1,47 @@
 """Runs the sources that the settings ask for, and starts them anew when the settings ask for others.
 
-What was read stays in service while sources are exchanged: the new ones say what is different.
+Configuration, secrets and services are exchanged apart from each other: to switch service discovery on is no reason to
+read the objects again. What was read stays in service meanwhile: the new sources say what is different.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from gloo_nomad.api.kinds import ARTIFACT, CONFIG_KINDS, SECRET, SETTINGS, Kind
-from gloo_nomad.api.refs import Ref
 from gloo_nomad.app.clients import vault_client
-from gloo_nomad.app.engine import Engine
+from gloo_nomad.app.data_loss import ServiceGuard, was_emptied
+from gloo_nomad.app.engine import Engine, Services
+from gloo_nomad.app.surviving import keep_running
 from gloo_nomad.clients.consul import ConsulClient
-from gloo_nomad.settings import RuntimeSettings
+from gloo_nomad.clients.vault import VaultClient
+from gloo_nomad.settings import RuntimeSettings, SettingsError
 from gloo_nomad.sources.consul_kv import ConsulKvSource
 from gloo_nomad.sources.consul_services import ConsulServicesSource
 from gloo_nomad.sources.directory import DirectorySource
-from gloo_nomad.sources.source import Source, SourceState
+from gloo_nomad.sources.source import Source, SourceState, cancel
 from gloo_nomad.sources.vault_secrets import VaultPlace, VaultSecretsSource
 from gloo_nomad.store.change import Change
 from gloo_nomad.store.services import CONSUL_SERVICE
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_WAIT = 60.0
-GATE_SECONDS = 0.01
-ALL_KINDS = (*CONFIG_KINDS, SETTINGS)
+DEFAULT_WAIT: Final = 60.0
+MAX_WAIT: Final = 600.0
+"""Seconds; Consul does not wait longer."""
+GATE_SECONDS: Final = 0.01
+RETRY_SECONDS: Final = 5.0
+ALL_KINDS: Final = (*CONFIG_KINDS, SETTINGS)
+_CONFIG: Final = "configuration"
+_SECRETS: Final = "secrets"
+
+Key = tuple[Any, ...]
 
 
 @dataclass(slots=True)
@@ -42,98 +53,202 @@ class Sources:
     kinds: Sequence[Kind] = ALL_KINDS
     with_secrets: bool = True
     with_services: bool = True
-    states: list[SourceState] = field(default_factory=list)
     service_states: list[SourceState] = field(default_factory=list)
     """Services are watched once routes want them: they list later, and do not hold the first translation."""
+    other_states: list[SourceState] = field(default_factory=list)
+    """Of sources that run elsewhere, such as the catalog that discovery follows."""
+    _states: dict[str, list[SourceState]] = field(default_factory=dict)
+    _running: dict[str, Key] = field(default_factory=dict)
+    """What the sources of a part were built from."""
     _services: ConsulServicesSource | None = None
     _wanted: frozenset[tuple[str, str]] = frozenset()
+    _sent: set[tuple[str, str]] = field(default_factory=set)
+    """Sources and kinds of which something is in the store."""
 
-    def want(self, services: frozenset[tuple[str, Ref]]) -> None:
-        """The services whose endpoints are needed from now on."""
-        self._wanted = frozenset((ref.namespace, ref.name) for kind, ref in services if kind == CONSUL_SERVICE)
+    @property
+    def states(self) -> list[SourceState]:
+        """How the sources of configuration and secrets are."""
+        return [state for states in self._states.values() for state in states]
+
+    def want(self, services: Services) -> Services:
+        """Endpoints of these services are needed from now on; the answer is which of them are watched."""
+        watched = frozenset((kind, ref) for kind, ref in services if kind == CONSUL_SERVICE)
+        self._wanted = frozenset((ref.namespace, ref.name) for _, ref in watched)
         if self._services is not None:
             self._services.want(self._wanted)
+        return watched if self._watches_services(self.engine.settings) else frozenset()
 
     async def run(self) -> None:
         """Reads for ever."""
+        for part in (_CONFIG, _SECRETS) if self.with_secrets else (_CONFIG,):
+            self._states[part] = [SourceState(part, {part})]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow(_CONFIG, _config_key, self._read_config), name="configuration")
+            if self.with_secrets:
+                tasks.create_task(self._follow(_SECRETS, _secrets_key, self._read_secrets), name="secrets")
+            tasks.create_task(self._follow("services", _services_key, self._read_services), name="services")
+            tasks.create_task(self._open_gate(), name="sources listed")
+
+    async def _follow(
+        self,
+        part: str,
+        key_of: Callable[[RuntimeSettings], Key],
+        read: Callable[[RuntimeSettings], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Runs *read* for ever, anew whenever the part of the settings that it is built from changes."""
+        live = self.engine.live
         while True:
-            key = _key(self.engine.settings)
-            async with asyncio.TaskGroup() as tasks:
-                running = [
-                    tasks.create_task(self._pump(source, self.engine.changes), name=f"source {source.name}")
-                    for source in self._build()
-                ]
-                running.append(tasks.create_task(self._run_services(), name="source services"))
-                running.append(tasks.create_task(self._open_gate(), name="sources listed"))
-                await self._until_other(key)
-                for task in running:
-                    task.cancel()
-            log.info("sources_restart")
+            settings = live.settings
+            key = self._running[part] = key_of(settings)
+            reading = asyncio.create_task(keep_running(part, partial(read, settings)), name=f"read {part}")
+            try:
+                while key_of(live.settings) == key:
+                    live.changed.clear()
+                    await live.changed.wait()
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+            log.info("sources_restart", part=part)
 
-    async def _until_other(self, key: tuple[Any, ...]) -> None:
-        while _key(self.engine.settings) == key:
-            self.engine.settings_changed.clear()
-            await self.engine.settings_changed.wait()
-
-    def _build(self) -> list[Source]:
-        settings = self.engine.settings
-        sources = [*self._config_sources(settings), *(_secret_sources(settings) if self.with_secrets else ())]
-        self.states[:] = [source.state for source in sources]
-        return sources
-
-    def _config_sources(self, settings: RuntimeSettings) -> Iterable[Source]:
-        namespaces = settings.watch_namespaces
+    async def _read_config(self, settings: RuntimeSettings) -> None:
+        namespaces, consul = settings.watch_namespaces, self.consul
         if settings.config_directory:
-            yield DirectorySource(Path(settings.config_directory), self.kinds, namespaces, root_key=settings.root_key)
-        elif self.consul is not None:
+            folder = Path(settings.config_directory)
+            await self._pump_all(_CONFIG, [DirectorySource(folder, self.kinds, namespaces, root_key=settings.root_key)])
+        elif consul is not None:
             artifacts = settings.message.WhichOneof("artifact_source") == "consul_kv_artifact_source"
             kinds = (*self.kinds, ARTIFACT) if artifacts else self.kinds
-            yield ConsulKvSource(self.consul, settings.root_key, kinds, namespaces, wait=_wait(settings))
+            while True:  # anew after Consul has lost its data
+                source = ConsulKvSource(consul, settings.root_key, kinds, namespaces, wait=_wait(settings))
+                await self._pump_all(_CONFIG, [source])
 
-    async def _run_services(self) -> None:
+    async def _read_secrets(self, settings: RuntimeSettings) -> None:
+        async with AsyncExitStack() as stack:
+
+            def open_vault(vault: Any) -> VaultClient:
+                client = vault_client(vault, settings)
+                stack.push_async_callback(client.close)
+                return client
+
+            while True:
+                try:
+                    sources = list(_secret_sources(settings, open_vault))
+                except SettingsError as failure:  # a file of its TLS settings went away
+                    log.warning("secrets_unreadable", reason=str(failure))
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
+                    break
+            await self._pump_all(_SECRETS, sources)
+
+    async def _pump_all(self, part: str, sources: list[Source]) -> None:
+        """Hands over what these sources say; what earlier ones said and none of these is forgotten at the end."""
+        self._states[part] = [source.state for source in sources]
+        async with asyncio.TaskGroup() as tasks:
+            for source in sources:
+                tasks.create_task(self._pump(source), name=f"source {source.name}")
+            tasks.create_task(self._forget_others(part, sources), name=f"others {part}")
+
+    async def _forget_others(self, part: str, sources: list[Source]) -> None:
+        names = {source.name for source in sources}
+        await _all_listed(lambda: self._states[part])
+        kinds = {SECRET.name} if part == _SECRETS else {kind.name for kind in (*ALL_KINDS, ARTIFACT)}
+        for name, kind in sorted(self._sent):
+            if kind in kinds and name not in names:
+                await self.engine.changes.put(Change(name, kind, complete=True))
+                self._sent.discard((name, kind))
+
+    async def _read_services(self, settings: RuntimeSettings) -> None:
         """Watches services while discovery is on; when it is off there are none."""
-        settings = self.engine.settings
-        if not (self.with_services and self.consul is not None and settings.discovers_services):
+        consul = self.consul
+        if consul is None or not self._watches_services(settings):
             await self.engine.services.put(Change("consul-services", CONSUL_SERVICE, complete=True))
             return
-        source = ConsulServicesSource(self.consul)
-        self._services = source
-        self.service_states[:] = [source.state]
-        source.want(self._wanted)
-        try:
-            await self._pump(source, self.engine.services)
-        finally:
-            self._services = None
-            self.service_states.clear()
+        while True:  # anew after Consul has lost its data
+            source = ConsulServicesSource(consul)
+            self._services = source
+            self.service_states[:] = [source.state]
+            source.want(self._wanted)
+            try:
+                await self._pump_services(source, consul)
+            finally:
+                self._services = None
+                self.service_states.clear()
 
-    async def _pump(self, source: Source, queue: asyncio.Queue[Change]) -> None:
+    def _watches_services(self, settings: RuntimeSettings) -> bool:
+        return self.with_services and self.consul is not None and settings.discovers_services
+
+    async def _pump_services(self, source: ConsulServicesSource, consul: ConsulClient) -> None:
+        """Hands over what the source says; returns when everything is to be read anew."""
+        engine = self.engine
+        guard = ServiceGuard(consul, engine.store.entries, source.state, engine.services)
+        pump = asyncio.create_task(guard.pump(source), name=f"source {source.name}")
+        back = asyncio.create_task(guard.back.wait(), name="data is back")
+        try:
+            await asyncio.wait({pump, back}, return_when=asyncio.FIRST_COMPLETED)
+            if pump.done():
+                pump.result()  # only a defect ends it
+        finally:
+            back.cancel()
+            await cancel([pump, *guard.looking.values()])
+
+    async def _pump(self, source: Source) -> None:
+        """Hands over what a source of configuration or secrets says; returns when everything is to be read anew."""
+        engine, root = self.engine, self.engine.base.root_key
         async with aclosing(source.watch_changes()) as changes:  # type: ignore[type-var]  # async generators in practice
             async for change in changes:
-                await queue.put(change)
+                kv = self.consul if isinstance(source, ConsulKvSource) else None
+                if kv is not None and await was_emptied(kv, root, change, engine.store.entries, source.state):
+                    return
+                await engine.changes.put(change)
+                self._sent.add((source.name, change.kind))
 
     async def _open_gate(self) -> None:
-        """Says once that every source has listed; only at the beginning, so a short look now and then will do."""
-        while not all(state.listed for state in self.states):  # noqa: ASYNC110  # states are read, nothing to wait for
-            await asyncio.sleep(GATE_SECONDS)
-        self.engine.sources_listed.set()
+        """Lets the engine begin when everything was read once, with the settings that were among it."""
+        while not self.engine.sources_listed.is_set():
+            await _all_listed(lambda: self.states)
+            await self.engine.changes.join()
+            if self._is_current() and all(state.listed for state in self.states):
+                await self.engine.begin()
+
+    def _is_current(self) -> bool:
+        settings = self.engine.settings
+        keys = {_CONFIG: _config_key(settings), _SECRETS: _secrets_key(settings)}
+        return all(self._running[part] == keys[part] for part in self._running if part in keys)
 
 
-def _key(settings: RuntimeSettings) -> tuple[Any, ...]:
-    """What the choice of sources depends on."""
-    message = settings.message
+async def _all_listed(states: Callable[[], Iterable[SourceState]]) -> None:
+    """Returns when each of these was read once; only at the beginning, so a short look now and then will do."""
+    await asyncio.sleep(GATE_SECONDS)
+    while not all(state.listed for state in states()):  # noqa: ASYNC110  # states are read, nothing to wait for
+        await asyncio.sleep(GATE_SECONDS)
+
+
+def _config_key(settings: RuntimeSettings) -> Key:
     return (
         settings.config_directory,
         settings.root_key,
         settings.watch_namespaces,
-        settings.discovers_services,
-        message.WhichOneof("artifact_source"),
+        settings.message.WhichOneof("artifact_source"),
+        _wait(settings),
+    )
+
+
+def _secrets_key(settings: RuntimeSettings) -> Key:
+    message = settings.message
+    return (
+        settings.watch_namespaces,
+        message.WhichOneof("secret_source"),
         message.secret_options.SerializeToString(deterministic=True),
         message.vault_secret_source.SerializeToString(deterministic=True),
         message.directory_secret_source.SerializeToString(deterministic=True),
     )
 
 
-def _secret_sources(settings: RuntimeSettings) -> Iterable[Source]:
+def _services_key(settings: RuntimeSettings) -> Key:
+    return (settings.discovers_services,)
+
+
+def _secret_sources(settings: RuntimeSettings, open_vault: Callable[[Any], VaultClient]) -> Iterable[Source]:
     """Where secrets come from: ``secretOptions`` if it names sources, else ``secretSource``."""
     message = settings.message
     if message.secret_options.sources:
@@ -142,24 +257,22 @@ def _secret_sources(settings: RuntimeSettings) -> Iterable[Source]:
                 folder = Path(source.directory.directory)
                 yield DirectorySource(folder, (SECRET,), settings.watch_namespaces, bare=True, name=f"secrets-{number}")
             elif source.HasField("vault"):
-                yield _vault_source(source.vault, settings, f"vault-{number}")
+                yield _vault_source(source.vault, open_vault(source.vault), settings, f"vault-{number}")
     elif message.WhichOneof("secret_source") == "directory_secret_source":
         folder = Path(message.directory_secret_source.directory)
         yield DirectorySource(folder, (SECRET,), settings.watch_namespaces, name="secrets")
     elif message.WhichOneof("secret_source") == "vault_secret_source":
-        yield _vault_source(message.vault_secret_source, settings, "vault")
+        vault = message.vault_secret_source
+        yield _vault_source(vault, open_vault(vault), settings, "vault")
 
 
-def _vault_source(vault: Any, settings: RuntimeSettings, name: str) -> VaultSecretsSource:
-    return VaultSecretsSource(
-        vault_client(vault, settings),
-        VaultPlace(vault.path_prefix or "secret", vault.root_key or "gloo"),
-        settings.watch_namespaces,
-        name=name,
-    )
+def _vault_source(vault: Any, client: VaultClient, settings: RuntimeSettings, name: str) -> VaultSecretsSource:
+    place = VaultPlace(vault.path_prefix or "secret", vault.root_key or "gloo")
+    return VaultSecretsSource(client, place, settings.watch_namespaces, name=name)
 
 
 def _wait(settings: RuntimeSettings) -> float:
     """Seconds of one blocking query: ``refreshRate``, the reference's meaning of it."""
     refresh = settings.message.refresh_rate
-    return refresh.seconds + refresh.nanos / 1e9 or DEFAULT_WAIT
+    asked = refresh.seconds + refresh.nanos / 1e9
+    return min(max(asked, 1.0), MAX_WAIT) if asked > 0 else DEFAULT_WAIT

@@ -20,16 +20,17 @@ RETRY_SECONDS = 1.0
 _ONLY_WITH_PROXIES = frozenset({UPSTREAM.name, UPSTREAM_GROUP.name})
 
 
-async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader) -> None:
-    """After each round of the engine, and when this process becomes the leader, for ever."""
-    rounds = engine.listener()
+async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader, rounds: asyncio.Event) -> None:
+    """After each of the engine's *rounds*, and when this process becomes the leader, for ever."""
     standings = Standings()
+    rounds.set()
     while True:
         await rounds.wait()
         rounds.clear()
         await leader.held.wait()
         if engine.translation is None:
             continue
+        writer.report_as(engine.settings.reporter)
         standings.update(engine.translation.proxies, engine.problems())
         try:
             written = await writer.write(writer.differing(dict(_reported(engine)), standings.of))

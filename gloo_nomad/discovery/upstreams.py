@@ -1,10 +1,12 @@
 """Which Upstreams discovery has to write and delete, decided from what Consul knows and what is stored; pure.
 
 An Upstream that discovery wrote carries the label ``discovered_by: consulplugin``. In such an Upstream discovery owns
-the service's name, datacenters, tags and query options; everything else in it is the user's and stays. An Upstream
-without that label is never touched, even if it has the name of a service.
+the service's name, datacenters, tags, consistency and query options, and the one tag that tells TLS instances from
+others; everything else in it is the user's and stays. An Upstream without that label is never touched, even if it has
+the name of a service, nor is one whose text is broken: somebody is about to mend it.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +19,8 @@ from gloo_nomad.store.change import Entry
 LABEL: Final = "discovered_by"
 CONSUL_PLUGIN: Final = "consulplugin"
 DEFAULT_TLS_TAG: Final = "glooUseTls"
-_OWNED: Final = ("service_name", "data_centers", "service_tags", "instance_tags", "instance_blacklist_tags")
+_MAX_NAME: Final = 240
+"""Of the 253 characters that a name may have; the rest is for suffixes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,10 @@ def plan_upstreams(
         entry = stored.get(ref)
         if entry is None:
             puts[ref] = (upstream, 0)
-        elif is_discovered(entry) and not _is_current(entry.value, upstream):
-            puts[ref] = (_merged(entry.value, upstream), entry.version)
+        elif is_discovered(entry) and entry.rejection is None:
+            merged = _merged(entry.value, upstream, tls_tag(settings))
+            if merged != entry.value:
+                puts[ref] = (merged, entry.version)
     deletes = {
         ref: entry.version
         for ref, entry in stored.items()
@@ -62,17 +67,23 @@ def is_discovered(entry: Entry) -> bool:
     return entry.value is not None and entry.value.metadata.labels.get(LABEL) == CONSUL_PLUGIN
 
 
+def tls_tag(settings: settings_pb2.Settings) -> str:
+    """The tag of a service, or of its instances, that speak TLS."""
+    return settings.consulDiscovery.tlsTagName or DEFAULT_TLS_TAG
+
+
 def _wanted(
     services: Mapping[str, FoundService], settings: settings_pb2.Settings, namespace: str
 ) -> dict[Ref, upstream_pb2.Upstream]:
-    options = settings.consulDiscovery
-    allowed = frozenset(options.service_tags_allowlist)
+    """Upstreams by name; where two services would have the same one, that of the service with exactly that name."""
+    allowed = frozenset(settings.consulDiscovery.service_tags_allowlist)
+    found = [service for service in services.values() if not allowed or allowed & service.tags]
     wanted: dict[Ref, upstream_pb2.Upstream] = {}
-    for _, service in sorted(services.items()):
-        if allowed and not allowed & service.tags:
-            continue
+    for service in sorted(found, key=lambda service: (object_name(service.name) != service.name, service.name)):
         for upstream in _build_upstreams(service, settings, namespace):
-            wanted.setdefault(Ref(namespace, upstream.metadata.name), upstream)
+            if Ref(namespace, upstream.metadata.name) in wanted:
+                upstream.metadata.name += f"-{hashlib.sha256(service.name.encode()).hexdigest()[:8]}"
+            wanted[Ref(namespace, upstream.metadata.name)] = upstream
     return wanted
 
 
@@ -80,13 +91,15 @@ def _build_upstreams(
     service: FoundService, settings: settings_pb2.Settings, namespace: str
 ) -> tuple[upstream_pb2.Upstream, ...]:
     """One Upstream, or with TLS tagging the plain and the TLS one as the settings say."""
-    options = settings.consulDiscovery
-    tag = options.tlsTagName or DEFAULT_TLS_TAG
+    options, tag = settings.consulDiscovery, tls_tag(settings)
     plain = _build_upstream(service, settings, namespace, "")
     if not options.useTlsTagging or tag not in service.tags:
         return (plain,)
     tls = _build_upstream(service, settings, namespace, "-tls")
-    tls.ssl_config.secret_ref.CopyFrom(options.rootCa)
+    if options.HasField("rootCa"):
+        tls.ssl_config.secret_ref.CopyFrom(options.rootCa)
+    else:
+        tls.ssl_config.SetInParent()
     if not options.splitTlsServices:
         return (tls,)
     tls.consul.instance_tags.append(tag)
@@ -112,23 +125,26 @@ def _build_upstream(
 
 
 def object_name(service: str) -> str:
-    """A service's name as the name of an object: a DNS-1123 subdomain, at most 253 characters."""
-    name = re.sub(r"[^a-z0-9.-]+", "-", service.lower()).strip("-.")
-    return name[:249] or "service"
+    """A service's name as the name of an object: a DNS-1123 subdomain, short enough for a suffix."""
+    name = re.sub(r"[^a-z0-9.-]+", "-", service.lower())[:_MAX_NAME].strip("-.")
+    return name or "service"
 
 
-def _is_current(stored: upstream_pb2.Upstream, wanted: upstream_pb2.Upstream) -> bool:
-    return all(getattr(stored.consul, name) == getattr(wanted.consul, name) for name in _OWNED)
-
-
-def _merged(stored: upstream_pb2.Upstream, wanted: upstream_pb2.Upstream) -> upstream_pb2.Upstream:
+def _merged(stored: upstream_pb2.Upstream, wanted: upstream_pb2.Upstream, tag: str) -> upstream_pb2.Upstream:
+    """The stored Upstream with what discovery owns as it is wanted."""
     merged = upstream_pb2.Upstream()
     merged.CopyFrom(stored)
-    for name in _OWNED:
-        merged.consul.ClearField(name)
-        value = getattr(wanted.consul, name)
-        if isinstance(value, str):
-            setattr(merged.consul, name, value)
-        else:
-            getattr(merged.consul, name).extend(value)
+    out, spec = merged.consul, wanted.consul
+    out.service_name = spec.service_name
+    out.data_centers[:] = spec.data_centers
+    out.service_tags[:] = spec.service_tags
+    out.consistencyMode = spec.consistencyMode
+    out.ClearField("query_options")
+    if spec.HasField("query_options"):
+        out.query_options.CopyFrom(spec.query_options)
+    for kept, asked in (
+        (out.instance_tags, spec.instance_tags),
+        (out.instance_blacklist_tags, spec.instance_blacklist_tags),
+    ):
+        kept[:] = [*(found for found in kept if found != tag), *asked]
     return merged

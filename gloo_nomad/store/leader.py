@@ -20,8 +20,14 @@ log = structlog.get_logger(__name__)
 
 SESSION_TTL: Final = 15
 """Seconds that a lock outlives its holder (Consul's minimum is 10, and it may take twice as long)."""
+SAFETY: Final = 4.0
+"""Seconds before the end of an unrenewed session at which its holder no longer counts on it."""
+LOOK: Final = 5.0
+"""Seconds of one look at the lock; Consul answers earlier when its holder changes."""
 RETRY: Final = 2.0
-"""Seconds between tries to become the leader, or to renew."""
+"""Seconds between tries while Consul does not answer."""
+PACE: Final = 0.1
+"""Seconds between looks, however often the lock changes."""
 
 
 @dataclass(slots=True)
@@ -37,40 +43,64 @@ class Leader:
         """Tries to hold the lock for ever; gives it back when cancelled."""
         while True:
             try:
-                await self._hold_once()
+                await self._live_through_session()
                 report(None)
             except WorldError as failure:
                 report(failure)
-            self._lose()
             await asyncio.sleep(RETRY)
 
-    async def _hold_once(self) -> None:
+    async def _live_through_session(self) -> None:
         """One session, from its creation to its loss."""
+        began = asyncio.get_running_loop().time()
         session = await self.client.session_create(self.name, SESSION_TTL, lock_delay=0)
         try:
-            while True:
-                if not self.held.is_set() and await self.client.kv_acquire(self.key, self.name.encode(), session):
-                    log.info("leader", lock=self.key)
-                    self.held.set()
-                await asyncio.sleep(RETRY)
-                if not await self._still_ours(session):
-                    return
+            await self._compete(session, began)
         finally:
             self._lose()
             with contextlib.suppress(WorldError, TimeoutError):
                 async with asyncio.timeout(RETRY):
                     await self.client.session_destroy(session)
 
-    async def _still_ours(self, session: str) -> bool:
-        """Whether the session lives on; a short silence of Consul does not end it, one of its time to live does."""
-        deadline = asyncio.get_running_loop().time() + SESSION_TTL - 2 * RETRY
-        while True:
+    async def _compete(self, session: str, began: float) -> None:
+        """Takes the lock whenever it is free, as long as the session lives.
+
+        A short silence of Consul changes nothing; returns when the session may have ended.
+        """
+        loop = asyncio.get_running_loop()
+        sure_until, index = began + SESSION_TTL - SAFETY, 0
+        while loop.time() < sure_until:
             try:
-                return await self.client.session_renew(session)
-            except WorldError:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(RETRY)
+                async with asyncio.timeout_at(sure_until):
+                    index = await self._look(session, index)
+                    renewed = loop.time()
+                    if not await self.client.session_renew(session):
+                        return
+                    sure_until = renewed + SESSION_TTL - SAFETY
+                    await asyncio.sleep(PACE)
+            except TimeoutError:
+                return
+            except WorldError as failure:
+                log.info("lock_unknown", lock=self.key, reason=str(failure))
+                index = 0
+                await asyncio.sleep(min(RETRY, max(sure_until - loop.time(), 0.0)))
+
+    async def _look(self, session: str, index: int) -> int:
+        """Waits until the lock's holder changes, for ``LOOK`` seconds at most; the index to ask with next.
+
+        Whoever deletes the key takes the lock away, although the session lives on.
+        """
+        answer = await self.client.kv_get(self.key, index, LOOK)
+        holder = answer.pairs[0].session if answer.pairs else ""
+        if holder != session:
+            self._lose()
+        if holder == session or (not holder and await self.client.kv_acquire(self.key, self.name.encode(), session)):
+            self._win()
+        return answer.index if answer.index >= index else 0
+
+    def _win(self) -> None:
+        if not self.held.is_set():
+            log.info("leader", lock=self.key)
+        self.held.set()
 
     def _lose(self) -> None:
         if self.held.is_set():

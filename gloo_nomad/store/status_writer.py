@@ -44,8 +44,15 @@ class StatusWriter:
     truncate: bool = True
     _confirmed: dict[ObjectRef, tuple[Entry, Standing]] = field(default_factory=dict)
     """What was found equal: skipped as long as neither side changes."""
-    _written: dict[ObjectRef, int] = field(default_factory=dict)
-    """ModifyIndex of our last write, until the watch has brought it back."""
+    _done: dict[ObjectRef, Entry] = field(default_factory=dict)
+    """What was written over, or cannot hold a status: skipped until the watch brings something else."""
+
+    def report_as(self, reporter: str) -> None:
+        """From now on statuses stand under this name."""
+        if reporter != self.reporter:
+            self.reporter = reporter
+            self._confirmed.clear()
+            self._done.clear()
 
     def differing(
         self, entries: Mapping[ObjectRef, Entry], standing: Callable[[ObjectRef], Standing]
@@ -57,11 +64,12 @@ class StatusWriter:
             confirmed = self._confirmed.get(ref)
             if confirmed is not None and confirmed[0] is entry and confirmed[1] == now:
                 continue
-            if entry.version < self._written.get(ref, 0):
+            if self._done.get(ref) is entry:
                 continue
             status = status_of(ref, now.problems, now.proxies, truncate=self.truncate)
             if is_same(entry.status.get(self._key(ref)), status):
                 self._confirmed[ref] = (entry, now)
+                self._done.pop(ref, None)
             else:
                 found.append((ref, entry, status))
         self._forget(entries)
@@ -77,36 +85,39 @@ class StatusWriter:
 
     async def _write_batch(self, batch: list[tuple[ObjectRef, Entry, Status]]) -> int:
         gate = asyncio.Semaphore(READS_AT_ONCE)
-        prepared = await asyncio.gather(*(self._prepare(gate, ref, entry, status) for ref, entry, status in batch))
-        writes = {write.key: (ref, write) for ref, write in prepared if write is not None}
-        outcomes = await txn_cas(self.client, [write for _, write in writes.values()])
-        for key, outcome in outcomes.items():
-            if outcome.index:
-                self._written[writes[key][0]] = outcome.index
-        return sum(1 for outcome in outcomes.values() if outcome.index)
+        prepared = await asyncio.gather(*(self._prepare(gate, *differing) for differing in batch))
+        objects = {write.key: (ref, entry) for (ref, entry, _), write in zip(batch, prepared, strict=True) if write}
+        outcomes = await txn_cas(self.client, [write for write in prepared if write is not None])
+        written = [objects[key] for key, outcome in outcomes.items() if outcome.index]
+        self._done.update(written)
+        return len(written)
 
-    async def _prepare(
-        self, gate: asyncio.Semaphore, ref: ObjectRef, entry: Entry, status: Status
-    ) -> tuple[ObjectRef, Write | None]:
+    async def _prepare(self, gate: asyncio.Semaphore, ref: ObjectRef, entry: Entry, status: Status) -> Write | None:
         """The value to write; None if the object changed or is gone, or is no document that could hold a status."""
-        kind = KINDS[ref.kind]
-        key = kind.key(self.root_key, ref.ref)
-        async with gate:
-            answer = await self.client.kv_get(key)
-        if not answer.pairs or answer.pairs[0].modify_index != entry.version:
-            return ref, None
         try:
-            value = codec.with_status(answer.pairs[0].text(), kind, self.reporter, status)
+            async with gate:
+                return await self._build_write(ref, entry, status)
         except ValueError as reason:
             log.info("status_not_written", object=str(ref), reason=str(reason))
-            self._written[ref] = entry.version + 1
-            return ref, None
-        return ref, Write(key, value, entry.version)
+            self._done[ref] = entry
+            return None
+
+    async def _build_write(self, ref: ObjectRef, entry: Entry, status: Status) -> Write | None:
+        kind = KINDS[ref.kind]
+        key = kind.key(self.root_key, ref.ref)
+        answer = await self.client.kv_get(key)
+        if not answer.pairs or answer.pairs[0].modify_index != entry.version:
+            return None
+        text = answer.pairs[0].text()
+        value = codec.with_status(text, kind, self.reporter, status)
+        if value == text:
+            raise ValueError("it is there already, in a form that is not understood")
+        return Write(key, value, entry.version)
 
     def _key(self, ref: ObjectRef) -> str:
         return "" if KINDS[ref.kind].status is StatusStyle.SINGLE else self.reporter
 
     def _forget(self, entries: Mapping[ObjectRef, Entry]) -> None:
-        for known in (self._confirmed, self._written):
+        for known in (self._confirmed, self._done):
             for ref in [ref for ref in known if ref not in entries]:
                 del known[ref]

@@ -38,13 +38,14 @@ def build_status(problems: Iterable[Problem], proxies: Iterable[Ref] = (), *, tr
     return status
 
 
-def build_single_status(problems: Iterable[Problem]) -> Status:
+def build_single_status(problems: Iterable[Problem], *, truncate: bool = True) -> Status:
     """The old-style status of a RateLimitConfig."""
     distinct = list(dict.fromkeys(problems))
     errors = [str(problem) for problem in distinct if problem.severity is Severity.ERROR]
     status: Status = {"state": "REJECTED" if errors else "ACCEPTED"}
     if distinct:
-        status["message"] = _cut("; ".join(str(problem) for problem in distinct))
+        message = "; ".join(str(problem) for problem in distinct)
+        status["message"] = _cut(message) if truncate else message
     return status
 
 
@@ -90,5 +91,5 @@ def group_by_object(problems: Iterable[Problem]) -> dict[ObjectRef, list[Problem
 def status_of(ref: ObjectRef, problems: Iterable[Problem], proxies: Iterable[Ref], *, truncate: bool = True) -> Status:
     """The status of an object in the style of its kind."""
     if KINDS[ref.kind].status is StatusStyle.SINGLE:
-        return build_single_status(problems)
+        return build_single_status(problems, truncate=truncate)
     return build_status(problems, proxies, truncate=truncate)
