@@ -14,6 +14,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.transport_sockets.tcp_stats.v3 import tcp_stats_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 
 from gloo_nomad.messages import to_bytes, typed_config
@@ -87,6 +88,10 @@ def _inline_route_config(manager: Any, snapshot: XdsSnapshot) -> None:
 
 def _inline_secrets(socket: Any) -> None:
     """Names of secrets without a source: Envoy takes them from the bootstrap."""
+    counted = tcp_stats_pb2.Config()
+    if socket.typed_config.Unpack(counted):
+        _inline_secrets(counted.transport_socket)
+        socket.typed_config.CopyFrom(typed_config(counted))
     for kind in _TLS_CONTEXTS:
         context = kind()
         if not socket.typed_config.Unpack(context):

@@ -107,10 +107,12 @@ def start_envoy(
     binary: Path | None = None,
     ready: bool = False,
     log_level: str = "warning",
+    concurrency: int = 1,
 ) -> Envoy:
-    """Starts Envoy with *bootstrap*, which may leave the admin address out.
+    """Starts Envoy with *bootstrap*, which may leave the admin address out, and with so many worker threads.
 
-    Returns when the admin interface answers, or with *ready* when Envoy has its first configuration and listens.
+    Access logs are written out at once, and not every ten seconds. Returns when the admin interface answers, or with
+    *ready* when Envoy has its first configuration and listens.
     """
     program = binary or find_binary("envoy")
     config = dict(bootstrap)
@@ -119,7 +121,8 @@ def start_envoy(
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / f"envoy-{port}.json"
     file.write_text(json.dumps(config))
-    line: list[str | Path] = [program, "-c", file, "--disable-hot-restart", "--concurrency", "1", "-l", log_level]
+    line: list[str | Path] = [program, "-c", file, "--disable-hot-restart", "--concurrency", str(concurrency)]
+    line += ["-l", log_level, "--file-flush-interval-msec", "100"]
     server = start_process("envoy", line, directory / f"envoy-{port}.log")
     path = "/ready" if ready else "/server_info"
     wait_ready(server, lambda: fetch(port, path).status == 200)
