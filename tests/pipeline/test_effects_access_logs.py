@@ -292,7 +292,7 @@ def test_a_collector_is_sent_requests(world: World) -> None:
         request, metadata = world.receiver.exported.get(timeout=SECONDS)
         logs = request.resource_logs[0]
         assert not logs.resource.attributes
-        records += logs.instrumentation_library_logs[0].log_records
+        records += logs.instrumentation_library_logs[0].logs
 
     assert records[1].body.string_value == "/"
     assert {pair.key: pair.value.string_value for pair in records[1].attributes} == {"status": "503"}
