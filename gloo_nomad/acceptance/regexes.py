@@ -63,6 +63,19 @@ def substitution_fault(pattern: str, substitution: str) -> str:
     return ""
 
 
+def regex_covers(pattern: str, text: str, *, prefix: bool) -> bool:
+    """Whether *pattern* matches *text* as a whole, and with *prefix* also what begins with it.
+
+    The latter is tried with endings that have little in common; a pattern that takes them all takes any.
+    """
+    try:
+        compiled = _compile(pattern)
+    except re2.error:
+        return False
+    endings = ("", "/", "/a/b", "0-_.~", "x" * 64) if prefix else ("",)
+    return all(compiled.fullmatch(text + ending) is not None for ending in endings)
+
+
 @lru_cache(maxsize=1024)
 def _compile(pattern: str) -> Any:
     return re2.compile(pattern, _OPTIONS)

@@ -21,6 +21,7 @@ from gloo_nomad.api.gen import listener_options_pb2, settings_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.clusters import find_cluster
 from gloo_nomad.envoy.names import HTTP_CONNECTION_MANAGER, ROUTER
+from gloo_nomad.envoy.regex_limits import apply_regex_limit
 from gloo_nomad.envoy.resources import ads
 from gloo_nomad.messages import duration, typed_config
 from gloo_nomad.options.hooks import ListenerContext
@@ -77,6 +78,7 @@ def build_network_filters(
     manager.http_filters.add(name=ROUTER, typed_config=typed_config(router_pb2.Router()))
     for hook in hooks("apply_connection_manager"):
         findings.extend(hook(group.options, manager, context))
+    findings.extend(apply_regex_limit(settings, manager))
     findings.extend(error(breach.path, f"Envoy refuses it: {breach.reason}") for breach in broken_rules(manager))
     last = listener_components_pb2.Filter(name=HTTP_CONNECTION_MANAGER, typed_config=typed_config(manager))
     return NetworkFilters((*before, last), tuple(findings), frozenset(upstreams))

@@ -37,11 +37,12 @@ from gloo_nomad.envoy.destinations import (
 )
 from gloo_nomad.envoy.matchers import apply_matcher
 from gloo_nomad.envoy.names import cluster_name, route_name, virtual_host_name
+from gloo_nomad.envoy.regex_limits import apply_regex_limit
 from gloo_nomad.messages import delimited, digest, to_bytes
 from gloo_nomad.options.hooks import NO_LISTENER, RouteContext, VirtualHostContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.proxies import VirtualHost
-from gloo_nomad.reports import Finding, Problems, error, is_rejected, warning
+from gloo_nomad.reports import Finding, Problems, error, is_rejected, unprotected, warning
 from gloo_nomad.store.memo import Reads
 
 VIRTUAL_HOSTS_FIELD: Final = 2
@@ -175,6 +176,8 @@ def _apply_host_options(draft: _Draft) -> Iterator[Finding]:
     for hook in hooks("apply_virtual_host"):
         for finding in hook(draft.options, draft.out, context):
             yield finding.under("options")
+    for finding in apply_regex_limit(draft.frame.settings, draft.out):
+        yield finding.under("options")
     yield from _refused(draft.out, "options")
 
 
@@ -184,7 +187,7 @@ def _add_route(index: int, route: proxy_pb2.Route, draft: _Draft) -> None:
     draft.reached.missing = False
     findings = [*_apply_action(route, action, draft), *_apply_route_options(route, action, draft)]
     if not is_rejected(findings):
-        findings += _refused(action, "")
+        findings += [*apply_regex_limit(draft.frame.settings, action), *_refused(action, "")]
     if is_rejected(findings):
         action.Clear()
         apply_invalid_response(draft.frame.settings, action, draft.frame.body_limit)
@@ -192,8 +195,8 @@ def _add_route(index: int, route: proxy_pb2.Route, draft: _Draft) -> None:
         findings += _replace_missing(action, draft.frame)
     for number, matcher in enumerate(route.matchers or (DEFAULT_MATCHER,)):
         added = draft.out.routes.add()
-        wrong = [finding.under(f"matchers[{number}]") for finding in apply_matcher(matcher, added.match)]
-        findings += wrong
+        wrong = [*apply_matcher(matcher, added.match), *apply_regex_limit(draft.frame.settings, added.match)]
+        findings += [finding.under(f"matchers[{number}]") for finding in wrong]
         if is_rejected(wrong):
             del draft.out.routes[-1]
             continue
@@ -244,7 +247,8 @@ def _apply_group(ref: Ref, out: Any, draft: _Draft) -> Iterator[Finding]:
         out.cluster = cluster_name(ref)
         return
     for finding in _apply_multi(group.destinations, out.weighted_clusters, inside, draft):
-        yield warning("", f"upstream group {ref}: {finding.path}: {finding.message}")
+        text = f"upstream group {ref}: {finding.path}: {finding.message}"
+        yield unprotected("", text) if finding.closed else warning("", text)
 
 
 def _apply_multi(destinations: Any, out: Any, lookup: Destinations, draft: _Draft) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from gloo_nomad.gateway.domains import Claim, read_domains
 from gloo_nomad.gateway.inheritance import apply_references, origins_of
 from gloo_nomad.gateway.names import full_route_name, virtual_host_name
 from gloo_nomad.gateway.routes import top_source
+from gloo_nomad.gateway.short_circuits import find_short_circuits
 from gloo_nomad.gateway.ssl import ServiceTls, read_tls
 from gloo_nomad.gateway.tables import TableFinder
 from gloo_nomad.proxies import NO_ORIGINS, OptionOrigins, VirtualHost
@@ -73,14 +74,19 @@ def convert_service(
     tls = _same(tls, before.tls if before is not None else None)
     names = tuple(route.name for route in produced)
     message = _build_message(service, domains, produced, options)
+    host = _build_host(claim, message, produced, origins, tls) if domains and not walk.exhausted else None
+    problems = [*(finding.on(source) for finding in findings), *walk.problems]
+    if host is not None and settings.gateway.validation.warn_route_short_circuiting.value:
+        for index, finding in find_short_circuits(message.routes):
+            problems += host.report_route(index, finding)
     return Converted(
         claim,
         message.name,
         dict(metadata.labels),
         tls,
-        _build_host(claim, message, produced, origins, tls) if domains and not walk.exhausted else None,
+        host,
         names if any(names) else (),
-        tuple(dict.fromkeys([*(finding.on(source) for finding in findings), *walk.problems])),
+        tuple(dict.fromkeys(problems)),
     )
 
 
