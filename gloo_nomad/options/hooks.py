@@ -5,6 +5,8 @@
     becomes a warning on the object; two claimants of one field fail at start.
 ``READS``
     The same for messages below those fields, which several options may share. ``EVERY`` stands for all fields.
+``REFUSED``
+    Fields that cannot be made to work, and that the module answers with an error wherever they are set.
 ``ROUTES_READ``
     The fields of HttpListenerOptions that hooks of virtual hosts, routes and destinations look at.
 ``EXTENSIONS``

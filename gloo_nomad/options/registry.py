@@ -10,7 +10,7 @@ from typing import Any, Final
 from gloo_nomad.options.hooks import EVERY, EXTENSION_NAMES, HOOK_NAMES, Claims
 
 _PLUMBING: Final = frozenset(
-    {"hooks", "stages", "registry", "claims", "cases", "guards", "added_headers", "custom_health_checks"}
+    {"hooks", "stages", "registry", "claims", "cases", "guards", "added_headers", "servers", "custom_health_checks"}
     | {"access_log_filters", "access_log_formats", "access_log_services"}
 )
 
@@ -49,7 +49,7 @@ def collect(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
     owners: dict[tuple[str, str], str] = {}
     claims: dict[str, set[str]] = {}
     for module in found:
-        for message, name in _claimed(module, "FIELDS"):
+        for message, name in (*_claimed(module, "FIELDS"), *_claimed(module, "REFUSED")):
             other = owners.setdefault((message, name), module.__name__)
             if other != module.__name__:
                 raise ClaimedTwiceError(f"{message}.{name} is claimed by {other} and by {module.__name__}")
@@ -60,10 +60,27 @@ def collect(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
     return {message: frozenset(names) for message, names in claims.items()}
 
 
+def collect_refused(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
+    """Fields that a module answers with an error wherever they are set: known, and not supported."""
+    refused: dict[str, set[str]] = {}
+    for module in found:
+        for message, name in _claimed(module, "REFUSED"):
+            refused.setdefault(message, set()).add(name)
+    return {message: frozenset(names) for message, names in refused.items()}
+
+
 def _claimed(module: ModuleType, table: str) -> Iterator[tuple[str, str]]:
     claims: Claims = getattr(module, table, {})
     for message, names in claims.items():
         yield from ((message, name) for name in names)
 
 
-__all__ = ["EVERY", "ClaimedTwiceError", "collect", "hooks", "modules", "routes_read"]
+__all__ = [
+    "EVERY",
+    "ClaimedTwiceError",
+    "collect",
+    "collect_refused",
+    "hooks",
+    "modules",
+    "routes_read",
+]

@@ -36,7 +36,9 @@ def listener_context(settings: settings_pb2.Settings, used: Iterable[str] = ()) 
 def test_options_are_found_by_walking_the_package() -> None:
     """What stands in the package is found, what only carries it is not."""
     assert {"cors", "retries", "timeouts"} <= set(option_names())
-    assert not {"added_headers", "hooks", "stages", "registry", "claims", "cases", "guards"} & set(option_names())
+    assert not {"added_headers", "hooks", "stages", "registry", "claims", "cases", "guards", "servers"} & set(
+        option_names()
+    )
 
 
 def test_each_option_has_a_hook() -> None:
