@@ -53,8 +53,9 @@ def collect(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
             other = owners.setdefault((message, name), module.__name__)
             if other != module.__name__:
                 raise ClaimedTwiceError(f"{message}.{name} is claimed by {other} and by {module.__name__}")
-        for message, name in (*_claimed(module, "FIELDS"), *_claimed(module, "READS")):
-            claims.setdefault(message, set()).add(name)
+        for table in ("FIELDS", "READS", "REFUSES"):
+            for message, name in _claimed(module, table):
+                claims.setdefault(message, set()).add(name)
         if names := getattr(module, "EXTENSIONS", ()):
             claims.setdefault(EXTENSION_NAMES, set()).update(names)
     return {message: frozenset(names) for message, names in claims.items()}
