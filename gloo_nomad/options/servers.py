@@ -7,6 +7,7 @@ from envoy.config.core.v3 import grpc_service_pb2
 
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.messages import duration
+from gloo_nomad.reports import Finding, warning
 
 MISSING_CLUSTER: Final = "solo_io_generated_missing"
 """A cluster that never exists: a server whose Upstream is not there is asked, and does not answer."""
@@ -29,6 +30,12 @@ def missing_server(message: Any, find_cluster: Callable[[Ref], str]) -> str:
 def server_cluster(message: Any, find_cluster: Callable[[Ref], str]) -> str:
     """The cluster of that ResourceRef; one that never exists if there is none."""
     return (find_cluster(ref_of(message)) if message.name else "") or MISSING_CLUSTER
+
+
+def about_settings(name: str, finding: Finding) -> Finding:
+    """A finding on a server of the Settings, as a warning on a gateway: one mistake there must not close them all."""
+    path = f"Settings.{name}.{finding.path}" if finding.path else f"Settings.{name}"
+    return warning("", f"{path}: {finding.message}")
 
 
 def build_grpc(cluster: str, authority: str, timeout: Any, default_seconds: float) -> Any:

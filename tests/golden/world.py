@@ -50,7 +50,7 @@ def run_pipeline(documents: Iterable[Document], settings: Document | None = None
     store = Store()
     for number, document in enumerate(documents, 1):
         store.apply(_to_change(document, number))
-    parsed = json_format.ParseDict(dict(settings or {}), settings_pb2.Settings())
+    parsed = parse_settings(settings or {})
     pipeline = Pipeline()
     translation = pipeline.translate(store.snapshot, parsed)
     endpoints = translate_endpoints(translation.clusters, store.snapshot, Memo())
@@ -108,6 +108,11 @@ def _sorted(value: Any) -> Any:
         keys = sorted(value, key=lambda key: (key != "@type", key != "name", key))
         return {key: _sorted(value[key]) for key in keys}
     return [_sorted(entry) for entry in value] if isinstance(value, list) else value
+
+
+def parse_settings(document: Document) -> settings_pb2.Settings:
+    """The settings of a case."""
+    return json_format.ParseDict(dict(document), settings_pb2.Settings())
 
 
 def parse_objects(documents: Iterable[Document]) -> Iterator[Any]:
