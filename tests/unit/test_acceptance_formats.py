@@ -128,3 +128,16 @@ def test_header_commands_are_commands() -> None:
 def test_long_text_is_quick() -> None:
     """A long string of beginnings of commands takes no longer than it has characters."""
     assert format_fault("%A(" * 50_000)
+
+
+@pytest.mark.parametrize("text", ["%REQ_WITHOUT_QUERY(:path)%", "%REQ_WITHOUT_QUERY(x-a?:path):20%"])
+def test_some_commands_are_for_access_logs(text: str) -> None:
+    """A command that needs a formatter works in access logs, where there is one, and nowhere else."""
+    assert format_fault(text, log=True) == ""
+    assert "REQ_WITHOUT_QUERY" in format_fault(text)
+
+
+@pytest.mark.parametrize("text", ["%REQ_WITHOUT_QUERY%", "%REQ_WITHOUT_QUERY(a b)%", "%REQ_WITHOUT_QUERY(a?b?c)%"])
+def test_commands_of_access_logs_are_checked(text: str) -> None:
+    """Their argument is the name of a header, as for other commands."""
+    assert format_fault(text, log=True)
