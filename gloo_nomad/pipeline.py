@@ -15,6 +15,7 @@ from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.clusters import ClusterSet, translate_clusters
 from gloo_nomad.envoy.translate import EnvoyProxy, translate_proxy
 from gloo_nomad.gateway.translate import translate_gateways
+from gloo_nomad.good_listeners import GoodListeners
 from gloo_nomad.lastgood import LastGood
 from gloo_nomad.options.registry import collect, collect_refused, modules
 from gloo_nomad.proxies import Proxy
@@ -46,6 +47,7 @@ class Pipeline:
 
     memo: Memo = field(default_factory=Memo)
     last_good: LastGood = field(default_factory=LastGood)
+    good_listeners: GoodListeners = field(default_factory=GoodListeners)
     unclaimed: Unclaimed = field(default_factory=Unclaimed)
 
     def translate(self, snapshot: ConfigSnapshot, settings: settings_pb2.Settings) -> Translation:
@@ -60,7 +62,9 @@ class Pipeline:
         xds = {proxy.role: _assemble(envoy, clusters) for proxy, envoy, _ in translated}
         reachable = frozenset().union(*(envoy.reachable for _, envoy, _ in translated))
         self.memo.sweep()
-        self.last_good.sweep({proxy.role for proxy in proxies})
+        roles = {proxy.role for proxy in proxies}
+        self.last_good.sweep(roles)
+        self.good_listeners.sweep(roles)
         return Translation(
             tuple(proxy for proxy, _, _ in translated),
             MappingProxyType(xds),
@@ -72,9 +76,11 @@ class Pipeline:
     def _translate_proxy(
         self, proxy: Proxy, problems: Problems, snapshot: ConfigSnapshot, settings: settings_pb2.Settings
     ) -> tuple[Proxy, EnvoyProxy, Problems]:
-        """One proxy; a virtual host with an error is translated from its last good version instead."""
+        """One proxy; virtual hosts and listeners with an error are translated from their last good version instead."""
         envoy = translate_proxy(proxy, snapshot, settings, self.memo)
-        kept = self.last_good.restore(proxy, (*problems, *envoy.problems), snapshot)
+        found = (*problems, *envoy.problems)
+        kept = self.last_good.restore(proxy, found, snapshot)
+        kept = self.good_listeners.restore(kept, envoy.listeners.keys(), found, snapshot)
         if kept is proxy:
             return proxy, envoy, envoy.problems
         return kept, translate_proxy(kept, snapshot, settings, self.memo), envoy.problems

@@ -11,6 +11,7 @@ from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.kinds import KINDS
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.endpoints import translate_endpoints
+from gloo_nomad.good_listeners import GoodListeners
 from gloo_nomad.lastgood import LastGood
 from gloo_nomad.pipeline import Pipeline, Translation
 from gloo_nomad.store.change import Change, Entry
@@ -119,12 +120,13 @@ groups = st.builds(
     names,
 )
 gateways = st.builds(
-    lambda name, port, ssl: (
+    lambda name, address, port, ssl: (
         "Gateway",
         name,
-        {"metadata": metadata(name), "bindAddress": "::", "bindPort": port, "ssl": ssl, "httpGateway": {}},
+        {"metadata": metadata(name), "bindAddress": address, "bindPort": port, "ssl": ssl, "httpGateway": {}},
     ),
     names,
+    st.sampled_from(["::", "127.0.0.1", "no-address"]),
     st.sampled_from([8080, 8443]),
     st.booleans(),
 )
@@ -169,9 +171,10 @@ def test_incremental_equals_from_scratch(sequence: list[tuple[Any, ...]]) -> Non
     store, pipeline, memo = Store(), Pipeline(), Memo()
     for number, step in enumerate(sequence, 1):
         store.apply(to_change(step, number))
-        remembered = copy.copy(pipeline.last_good.hosts)
+        hosts, listeners = copy.copy(pipeline.last_good.hosts), copy.copy(pipeline.good_listeners.listeners)
         incremental = pipeline.translate(store.snapshot, SETTINGS)
-        scratch = Pipeline(last_good=LastGood(remembered)).translate(store.snapshot, SETTINGS)
+        fresh = Pipeline(last_good=LastGood(hosts), good_listeners=GoodListeners(listeners))
+        scratch = fresh.translate(store.snapshot, SETTINGS)
 
         assert flat(incremental, store, memo) == flat(scratch, store, Memo())
         assert set(incremental.problems) == set(scratch.problems)

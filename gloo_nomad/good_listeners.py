@@ -1,0 +1,88 @@
+"""Last good listeners: a Gateway whose edit is rejected keeps its port, with the options that worked.
+
+What is behind the port goes on changing: only the Gateway's own part is the old one. A Gateway that is gone, or that
+never worked, is not kept.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+
+from gloo_nomad.api.kinds import GATEWAY
+from gloo_nomad.api.refs import ObjectRef
+from gloo_nomad.proxies import Listener, Proxy
+from gloo_nomad.reports import Problem, Severity
+from gloo_nomad.store.memo import Memo
+from gloo_nomad.store.snapshot import ConfigSnapshot
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class GoodListeners:
+    """Listeners as they were last served, by role and name."""
+
+    listeners: dict[Key, Listener] = field(default_factory=dict)
+    memo: Memo = field(default_factory=Memo)
+    """Keeps the identity of restored values from round to round."""
+
+    def restore(
+        self, proxy: Proxy, served: Collection[str], problems: Iterable[Problem], snapshot: ConfigSnapshot
+    ) -> Proxy:
+        """The proxy with the listeners of rejected Gateways as they were; *served* names those that are not refused.
+
+        The same proxy when there is nothing to restore. Served listeners are remembered.
+        """
+        rejected = _rejected_gateways(problems, snapshot)
+        result = [self._restore_one(proxy.role, listener, served, rejected) for listener in proxy.listeners]
+        names = {listener.name for listener in result}
+        for key, old in sorted(self.listeners.items()):
+            if key[0] != proxy.role or key[1] in names:
+                continue
+            if old.source in rejected:
+                result.append(old)
+            else:
+                del self.listeners[key]
+        if len(result) == len(proxy.listeners) and all(
+            new is old for new, old in zip(result, proxy.listeners, strict=True)
+        ):
+            return proxy
+        listeners = tuple(sorted(result, key=lambda listener: listener.name))
+        return self.memo.get(("proxy", proxy.role), (proxy, *listeners), lambda: replace(proxy, listeners=listeners))
+
+    def sweep(self, roles: Collection[str]) -> None:
+        """Ends a round over all proxies: forgets those that are gone, and what is not restored any more."""
+        self.memo.sweep()
+        for key in [key for key in self.listeners if key[0] not in roles]:
+            del self.listeners[key]
+
+    def _restore_one(
+        self, role: str, listener: Listener, served: Collection[str], rejected: frozenset[ObjectRef]
+    ) -> Listener:
+        key = (role, listener.name)
+        if listener.name in served:
+            self.listeners[key] = listener
+            return listener
+        old = self.listeners.get(key)
+        if old is None or listener.source not in rejected:
+            return listener
+        return self.memo.get(("listener", *key), (old, listener), lambda: _with_old_options(old, listener))
+
+
+def _with_old_options(old: Listener, new: Listener) -> Listener:
+    """The new virtual hosts behind the old options; all of the old listener where its parts are others."""
+    if [group.route_config for group in old.http] != [group.route_config for group in new.http]:
+        return old
+    http = tuple(
+        replace(after, options=before.options, matcher=before.matcher)
+        for before, after in zip(old.http, new.http, strict=True)
+    )
+    return replace(old, http=http)
+
+
+def _rejected_gateways(problems: Iterable[Problem], snapshot: ConfigSnapshot) -> frozenset[ObjectRef]:
+    known = snapshot.of(GATEWAY.name)
+    return frozenset(
+        problem.ref
+        for problem in problems
+        if problem.severity is Severity.ERROR and problem.ref.kind == GATEWAY.name and problem.ref.ref in known
+    )
