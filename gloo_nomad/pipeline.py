@@ -104,7 +104,7 @@ def _assemble(envoy: EnvoyProxy, clusters: ClusterSet) -> XdsSnapshot:
         MappingProxyType(
             {
                 CLUSTER: _with_generated(clusters.clusters, envoy.clusters),
-                LISTENER: envoy.listeners,
+                LISTENER: _with_generated(envoy.listeners, clusters.listeners),
                 ROUTES: envoy.routes,
                 SECRET: MappingProxyType({**clusters.secrets, **envoy.secrets}),
             }

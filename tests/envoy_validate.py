@@ -14,6 +14,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
 from envoy.extensions.transport_sockets.tcp_stats.v3 import tcp_stats_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 
@@ -22,6 +23,7 @@ from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, X
 
 SECONDS: Final = 60
 _MANAGER: Final = http_connection_manager_pb2.HttpConnectionManager
+_AROUND: Final = (tcp_stats_pb2.Config, upstream_proxy_protocol_pb2.ProxyProtocolUpstreamTransport)
 _TLS_CONTEXTS: Final = (tls_pb2.DownstreamTlsContext, tls_pb2.UpstreamTlsContext)
 
 
@@ -87,19 +89,27 @@ def _inline_route_config(manager: Any, snapshot: XdsSnapshot) -> None:
 
 
 def _inline_secrets(socket: Any) -> None:
-    """Names of secrets without a source: Envoy takes them from the bootstrap."""
-    counted = tcp_stats_pb2.Config()
-    if socket.typed_config.Unpack(counted):
-        _inline_secrets(counted.transport_socket)
-        socket.typed_config.CopyFrom(typed_config(counted))
+    """Names of secrets without a source: Envoy takes them from the bootstrap. Other sources than ADS stay."""
+    for shape in _AROUND:
+        outer = shape()
+        if socket.typed_config.Unpack(outer):
+            _inline_secrets(outer.transport_socket)
+            socket.typed_config.CopyFrom(typed_config(outer))
     for kind in _TLS_CONTEXTS:
         context = kind()
         if not socket.typed_config.Unpack(context):
             continue
         common = context.common_tls_context
-        for config in common.tls_certificate_sds_secret_configs:
-            config.ClearField("sds_config")
-        for holder in (common, common.combined_validation_context):
-            if holder.HasField("validation_context_sds_secret_config"):
-                holder.validation_context_sds_secret_config.ClearField("sds_config")
+        holders = (common, common.combined_validation_context)
+        configs = [
+            *common.tls_certificate_sds_secret_configs,
+            *(
+                holder.validation_context_sds_secret_config
+                for holder in holders
+                if holder.HasField("validation_context_sds_secret_config")
+            ),
+        ]
+        for config in configs:
+            if config.sds_config.HasField("ads"):
+                config.ClearField("sds_config")
         socket.typed_config.CopyFrom(typed_config(context))

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from envoy.config.cluster.v3 import cluster_pb2
 
 from gloo_nomad.acceptance.rules import broken_rules
-from gloo_nomad.api.gen import settings_pb2, upstream_pb2
+from gloo_nomad.api.gen import settings_pb2, ssl_pb2, upstream_pb2
 from gloo_nomad.api.kinds import UPSTREAM, UPSTREAM_GROUP
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.chunks import translate_chunks
@@ -22,11 +22,12 @@ from gloo_nomad.envoy.names import cluster_name, parse_consul_service_key
 from gloo_nomad.envoy.protocols import apply_protocol
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
+from gloo_nomad.envoy.tunnels import Tunnel, split_tunnel, tunnel_server_names
 from gloo_nomad.messages import duration, seconds
 from gloo_nomad.options.hooks import EVERY, Claims, ClusterContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected
-from gloo_nomad.resources import CLUSTER, NO_RESOURCES, Resource, Resources
+from gloo_nomad.resources import CLUSTER, LISTENER, NO_RESOURCES, Resource, Resources
 from gloo_nomad.store.memo import Memo, Reads
 from gloo_nomad.store.snapshot import ConfigSnapshot
 from gloo_nomad.upstreams.consul import TWIN_PREFIX, build_twin
@@ -66,6 +67,10 @@ class ServedUpstream:
     """None if it must not be sent."""
     secrets: tuple[Resource, ...] = ()
     problems: Problems = ()
+    hidden: Resource | None = None
+    """The cluster behind its tunnel, if it has one."""
+    listener: Resource | None = None
+    """The listener that opens the tunnel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +78,8 @@ class ClusterSet:
     """All clusters; every proxy is served the same ones."""
 
     clusters: Resources = field(default_factory=lambda: NO_RESOURCES)
+    listeners: Resources = field(default_factory=lambda: NO_RESOURCES)
+    """Those of tunnels."""
     secrets: Resources = field(default_factory=lambda: NO_RESOURCES)
     problems: Problems = ()
     upstreams: Mapping[str, ServedUpstream] = field(default_factory=lambda: MappingProxyType({}))
@@ -154,11 +161,18 @@ def _assemble(served: Iterable[ServedUpstream], groups: Iterable[Problems]) -> C
             problems.append(error("metadata.name", text).on(UPSTREAM.object_ref(upstream.ref)))
     sent = [by_cluster[name] for name in sorted(by_cluster)]
     secrets = {secret.name: secret for upstream in sent for secret in upstream.secrets}
+    hidden = {upstream.hidden.name: upstream.hidden for upstream in sent if upstream.hidden is not None}
+    clusters = {upstream.cluster: upstream.resource for upstream in sent if upstream.resource is not None}
+    listeners = {upstream.listener.name: upstream.listener for upstream in sent if upstream.listener is not None}
     return ClusterSet(
-        MappingProxyType({upstream.cluster: upstream.resource for upstream in sent if upstream.resource is not None}),
+        MappingProxyType({**hidden, **clusters}),
+        MappingProxyType(listeners),
         MappingProxyType({name: secrets[name] for name in sorted(secrets)}),
         tuple(problems) + tuple(problem for found in groups for problem in found),
-        MappingProxyType({upstream.cluster: upstream for upstream in sent}),
+        MappingProxyType(
+            {upstream.hidden.name: upstream for upstream in sent if upstream.hidden is not None}
+            | {upstream.cluster: upstream for upstream in sent}
+        ),
         tuple(upstream for upstream in sent if upstream.services),
     )
 
@@ -169,33 +183,57 @@ def _translate_upstream(
     name, module = cluster_name(ref), type_of(upstream)
     scope = TlsScope(reads, settings, memo)
     out = cluster_pb2.Cluster(name=name)
-    secrets, findings = build_cluster(upstream, out, scope)
-    problems = tuple(finding.on(UPSTREAM.object_ref(ref)) for finding in findings)
-    if module is None or is_rejected(findings):
+    built = build_cluster(upstream, out, scope)
+    problems = tuple(finding.on(UPSTREAM.object_ref(ref)) for finding in built.findings)
+    if module is None or is_rejected(built.findings):
         return ServedUpstream(ref, name, upstream, module, (), None, (), problems)
     resource = pack_resource(memo, CLUSTER, name, out)
-    return ServedUpstream(
-        ref, name, upstream, module, services(module, upstream, settings), resource, secrets, problems
-    )
+    hidden = listener = None
+    if built.tunnel is not None:
+        hidden = pack_resource(memo, CLUSTER, built.tunnel.cluster.name, built.tunnel.cluster)
+        listener = pack_resource(memo, LISTENER, built.tunnel.listener.name, built.tunnel.listener)
+    found = services(module, upstream, settings)
+    return ServedUpstream(ref, name, upstream, module, found, resource, built.secrets, problems, hidden, listener)
 
 
-def build_cluster(
-    upstream: upstream_pb2.Upstream, out: Any, scope: TlsScope
-) -> tuple[tuple[Resource, ...], list[Finding]]:
-    """An upstream onto a Cluster that has its name already; the secrets that it names, and what is wrong with it."""
+class BuiltCluster(NamedTuple):
+    """What belongs to a cluster: the secrets that it names, what is wrong with it, and what is behind its tunnel."""
+
+    secrets: tuple[Resource, ...]
+    findings: list[Finding]
+    tunnel: Tunnel | None = None
+
+
+def build_cluster(upstream: upstream_pb2.Upstream, out: Any, scope: TlsScope) -> BuiltCluster:
+    """An upstream onto a Cluster that has its name already."""
     module = type_of(upstream)
     if module is None:
-        return (), [_unsupported(upstream)]
-    context = ClusterContext(scope.settings, scope.reads, UPSTREAM.object_ref(Ref(*_name(upstream))))
+        return BuiltCluster((), [_unsupported(upstream)])
+    secrets: list[Resource] = []
+    source = UPSTREAM.object_ref(Ref(*_name(upstream)))
+    context = ClusterContext(scope.settings, scope.reads, source, partial(_build_socket, scope, secrets))
     findings = [*_apply_core(upstream, scope.settings, out), *module.apply_type(upstream, out, context)]
     findings += apply_protocol(upstream, out)
-    secrets, tls_findings = _apply_tls(upstream, module, scope, out)
-    findings += tls_findings
+    findings += _apply_tls(upstream, module, context, out)
     for hook in hooks("apply_cluster"):
         findings += hook(upstream, out, context)
+    tunnel, said = split_tunnel(upstream, out, context)
+    findings += said
     if not is_rejected(findings):
         findings += [error("", f"Envoy refuses it: {breach.path} {breach.reason}") for breach in broken_rules(out)]
-    return secrets, findings
+    return BuiltCluster(tuple(dict.fromkeys(secrets)), findings, tunnel)
+
+
+def _build_socket(
+    scope: TlsScope, secrets: list[Resource], config: ssl_pb2.UpstreamSslConfig, server_name: str
+) -> tuple[Any, list[Finding]]:
+    """A transport socket; *secrets* grows by those that it names."""
+    socket = build_upstream_socket(config, server_name, scope)
+    secrets.extend(socket.secrets)
+    findings = list(socket.findings)
+    if not socket.usable and not is_rejected(findings):
+        findings.append(error("", "is left out until its secret is there"))
+    return socket.socket, findings
 
 
 def find_cluster(ref: Ref, settings: settings_pb2.Settings, reads: Reads) -> str:
@@ -204,8 +242,8 @@ def find_cluster(ref: Ref, settings: settings_pb2.Settings, reads: Reads) -> str
     if upstream is None:
         return ""
     out = cluster_pb2.Cluster(name=cluster_name(ref))
-    _, findings = build_cluster(upstream, out, TlsScope(reads, settings, Memo()))
-    return "" if is_rejected(findings) else str(out.name)
+    built = build_cluster(upstream, out, TlsScope(reads, settings, Memo()))
+    return "" if is_rejected(built.findings) else str(out.name)
 
 
 def _name(upstream: upstream_pb2.Upstream) -> tuple[str, str]:
@@ -238,21 +276,21 @@ def _apply_core(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings
 
 
 def _apply_tls(
-    upstream: upstream_pb2.Upstream, module: ModuleType, scope: TlsScope, out: Any
-) -> tuple[tuple[Resource, ...], list[Finding]]:
+    upstream: upstream_pb2.Upstream, module: ModuleType, context: ClusterContext, out: Any
+) -> Iterator[Finding]:
     """One transport socket, or one for each server name, which endpoints pick by their metadata."""
     config = upstream.ssl_config
     if not upstream.HasField("ssl_config") and not wants_tls(module, upstream):
-        return (), []
-    names = server_names(module, upstream) or (config.sni,)
-    sockets = [build_upstream_socket(config, name, scope) for name in names]
-    out.transport_socket.CopyFrom(sockets[0].socket)
-    if len(sockets) > 1:
-        for name, socket in zip(names, sockets, strict=True):
+        return
+    names = tunnel_server_names(upstream) or server_names(module, upstream) or (config.sni,)
+    said: dict[Finding, None] = {}
+    for index, name in enumerate(names):
+        socket, findings = context.build_socket(config, name)
+        said.update(dict.fromkeys(finding.under("sslConfig") for finding in findings))
+        if not index:
+            out.transport_socket.CopyFrom(socket)
+        if len(names) > 1:
             match = out.transport_socket_matches.add(name=name or "no server name")
             match.match.update({"sni": name})
-            match.transport_socket.CopyFrom(socket.socket)
-    findings = [finding.under("sslConfig") for finding in dict.fromkeys(f for s in sockets for f in s.findings)]
-    if not all(socket.usable for socket in sockets) and not is_rejected(findings):
-        findings.append(error("sslConfig", "is left out until its secret is there"))
-    return tuple(dict.fromkeys(secret for socket in sockets for secret in socket.secrets)), findings
+            match.transport_socket.CopyFrom(socket)
+    yield from said

@@ -10,6 +10,7 @@ from typing import Any
 from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.envoy.clusters import ClusterSet, ServedUpstream
 from gloo_nomad.envoy.resources import pack_resource
+from gloo_nomad.options.registry import hooks
 from gloo_nomad.reports import Problems
 from gloo_nomad.resources import ENDPOINTS, Resource, Resources
 from gloo_nomad.store.memo import Memo
@@ -55,6 +56,8 @@ def _build_assignment(served: ServedUpstream, instances: list[ServiceInstances],
     if served.module is None:
         raise ValueError(served.cluster)
     message: Any = build_endpoints(served.module, served.upstream, served.cluster, instances)
+    for hook in hooks("apply_endpoints"):
+        hook(served.upstream, message)
     return pack_resource(memo, ENDPOINTS, served.cluster, message)
 
 

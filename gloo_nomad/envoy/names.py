@@ -29,6 +29,16 @@ def cluster_name(ref: Ref) -> str:
     return f"{ref.name}_{ref.namespace}" if ref.namespace else ref.name
 
 
+def hidden_cluster_name(cluster: str) -> str:
+    """The cluster behind a tunnel: the proxy that is asked for it."""
+    return f"{cluster}_original"
+
+
+def tunnel_listener_name(cluster: str) -> str:
+    """The listener that opens the tunnel of a cluster."""
+    return f"solo_io_generated_self_listener_{cluster}"
+
+
 def consul_cluster_name(service: str) -> str:
     """The cluster behind ``consul`` destinations of a service."""
     return cluster_name(Ref(CONSUL_NAMESPACE, TWIN_PREFIX + service))

@@ -43,6 +43,8 @@ class TlsMaterial:
     """Whether there is an OCSP answer to staple."""
     certificate_fault: str = ""
     authority_fault: str = ""
+    source: Any = None
+    """Where Envoy asks for the two, Envoy's ConfigSource; None for us. Then the resources only have names."""
 
 
 def translate_secret(ref: Ref, secret: contract_secret_pb2.Secret, memo: Memo) -> TlsMaterial:

@@ -14,6 +14,7 @@ from gloo_nomad.api.kinds import SECRET
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.names import TLS_SOCKET
 from gloo_nomad.envoy.resources import ads
+from gloo_nomad.envoy.secret_servers import translate_server
 from gloo_nomad.envoy.secrets import TlsMaterial, translate_files, translate_secret
 from gloo_nomad.messages import typed_config
 from gloo_nomad.options.hooks import Claims
@@ -21,7 +22,15 @@ from gloo_nomad.reports import Finding, Severity, error, is_rejected, warning
 from gloo_nomad.resources import Resource
 from gloo_nomad.store.memo import Memo, Reads
 
-_COMMON: Final = ("secret_ref", "ssl_files", "verify_subject_alt_name", "parameters", "alpn_protocols", "one_way_tls")
+_COMMON: Final = (
+    "secret_ref",
+    "ssl_files",
+    "sds",
+    "verify_subject_alt_name",
+    "parameters",
+    "alpn_protocols",
+    "one_way_tls",
+)
 READS: Claims = {
     "gloo.solo.io.SslConfig": (
         *_COMMON,
@@ -152,7 +161,8 @@ def _find_material(config: AnyTls, scope: TlsScope) -> tuple[TlsMaterial, list[F
             fault = material.certificate_fault
             return material, [error("sslFiles", fault)] if fault else []
         case "sds":
-            return NO_MATERIAL, [error("sds", "an SDS server of one's own is not supported; use secretRef, sslFiles")]
+            material, finding = translate_server(config.sds)
+            return (NO_MATERIAL, [finding.under("sds")]) if finding else (material, [])
     return TlsMaterial(), []
 
 
@@ -166,25 +176,27 @@ def _apply_common(config: AnyTls, out: _Draft, *, one_way: bool, default: tuple[
     findings = [*_apply_parameters(config.parameters, out.common), *_apply_alpn(config, default, out.common)]
     material = out.material
     if material.certificate is not None:
-        out.common.tls_certificate_sds_secret_configs.add(name=material.certificate.name, sds_config=ads())
-        out.secrets.append(material.certificate)
+        source = material.source or ads()
+        out.common.tls_certificate_sds_secret_configs.add(name=material.certificate.name, sds_config=source)
     if material.authority is not None and not one_way:
-        _apply_validation(config, material.authority, out.common)
-        out.secrets.append(material.authority)
+        _apply_validation(config, material.authority, material.source or ads(), out.common)
     elif config.verify_subject_alt_name and not one_way:
         findings.append(error("verifySubjectAltName", "needs root certificates (rootCa) to verify with"))
+    if material.source is None:
+        used = (material.certificate, None if one_way else material.authority)
+        out.secrets.extend(resource for resource in used if resource is not None)
     return findings
 
 
-def _apply_validation(config: AnyTls, authority: Resource, out: Any) -> None:
+def _apply_validation(config: AnyTls, authority: Resource, source: Any, out: Any) -> None:
     names = config.verify_subject_alt_name
     if not names:
         out.validation_context_sds_secret_config.name = authority.name
-        out.validation_context_sds_secret_config.sds_config.CopyFrom(ads())
+        out.validation_context_sds_secret_config.sds_config.CopyFrom(source)
         return
     combined = out.combined_validation_context
     combined.validation_context_sds_secret_config.name = authority.name
-    combined.validation_context_sds_secret_config.sds_config.CopyFrom(ads())
+    combined.validation_context_sds_secret_config.sds_config.CopyFrom(source)
     for name in names:
         matcher = combined.default_validation_context.match_typed_subject_alt_names.add()
         matcher.san_type = _name_type(name)

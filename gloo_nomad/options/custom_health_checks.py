@@ -24,7 +24,7 @@ CHECKERS: Final[dict[str, Any]] = {
 _PATH: Final = "customHealthCheck"
 
 
-def build_custom(
+def apply_custom(
     custom: envoy_health_check_pb2.HealthCheck.CustomHealthCheck, out: Any, findings: list[Finding]
 ) -> None:
     """Name and configuration onto Envoy's CustomHealthCheck; *findings* grows by what is wrong with them."""

@@ -15,7 +15,7 @@ from gloo_nomad.acceptance.names import server_name_fault
 from gloo_nomad.api.gen import envoy_health_check_pb2, upstream_pb2
 from gloo_nomad.messages import delimited, typed_config
 from gloo_nomad.options.added_headers import build_added, check_removed
-from gloo_nomad.options.custom_health_checks import build_custom
+from gloo_nomad.options.custom_health_checks import apply_custom
 from gloo_nomad.options.guards import field_path, refuse_durations
 from gloo_nomad.options.hooks import EVERY, Claims, ClusterContext
 from gloo_nomad.reports import Finding, Findings, error
@@ -81,8 +81,10 @@ def _forget_host_names(out: Any) -> None:
     """A host that the check names wins over the name that each host has by itself; Envoy would take the latter."""
     for place in out.load_assignment.endpoints:
         for host in place.lb_endpoints:
-            host.endpoint.health_check_config.ClearField("hostname")
-            if not host.endpoint.health_check_config.ListFields():
+            config = host.endpoint.health_check_config
+            if config.hostname == host.endpoint.hostname:
+                config.ClearField("hostname")
+            if not config.ListFields():
                 host.endpoint.ClearField("health_check_config")
 
 
@@ -141,7 +143,7 @@ def _apply_checker(
             findings += _check_grpc(check.grpc_health_check, upstream)
             _apply_grpc(check.grpc_health_check, out.grpc_health_check, context, findings)
         case "custom_health_check":
-            build_custom(check.custom_health_check, out.custom_health_check, findings)
+            apply_custom(check.custom_health_check, out.custom_health_check, findings)
 
 
 def _check_http(http: envoy_health_check_pb2.HealthCheck.HttpHealthCheck) -> Iterator[Finding]:

@@ -138,6 +138,10 @@ class ListenerContext(Context):
 class ClusterContext(Context):
     """For hooks of clusters."""
 
+    build_socket: Callable[[ssl_pb2.UpstreamSslConfig, str], tuple[Any, Findings]] = lambda _config, _name: (None, ())
+    """TLS towards a host with the name to send in the handshake: Envoy's TransportSocket, and what is wrong with it,
+    relative to the configuration. The secrets that it names are served."""
+
 
 @dataclass(frozen=True, slots=True)
 class GeneratedCluster:
@@ -250,6 +254,14 @@ class NetworkFilters(Protocol):
         ...
 
 
+class ApplyEndpoints(Protocol):
+    """``apply_endpoints``: options of an Upstream onto the ClusterLoadAssignment that it is served apart from."""
+
+    def __call__(self, upstream: upstream_pb2.Upstream, out: Any) -> None:
+        """Cheap, and without a word: what is wrong is said by ``apply_cluster``."""
+        ...
+
+
 class ApplyCluster(Protocol):
     """``apply_cluster``: options of an Upstream onto Envoy's Cluster."""
 
@@ -270,4 +282,5 @@ HOOK_NAMES: Final = (
     "extra_clusters",
     "network_filters",
     "apply_cluster",
+    "apply_endpoints",
 )
