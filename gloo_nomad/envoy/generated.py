@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from gloo_nomad.acceptance.rules import Breach, broken_rules
+from envoy.config.cluster.v3 import cluster_pb2
+
+from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
@@ -36,10 +38,11 @@ def translate_generated(context: ListenerContext, scope: TlsScope) -> GeneratedC
         if isinstance(item, Finding):
             findings.append(item)
             continue
-        found = [*_apply_tls(item, scope, secrets)]
-        found += [error(item.path, f"Envoy refuses it: {fault.path} {fault.reason}") for fault in _faults(item, found)]
+        out = cluster_pb2.Cluster()
+        used, found = _apply(item, scope, out)
         findings += found
-        clusters.append(pack_resource(scope.memo, CLUSTER, item.cluster.name, item.cluster))
+        secrets += used
+        clusters.append(pack_resource(scope.memo, CLUSTER, out.name, out))
     if is_rejected(findings):
         return GeneratedClusters(findings=tuple(findings))
     if not clusters and not findings:
@@ -47,22 +50,23 @@ def translate_generated(context: ListenerContext, scope: TlsScope) -> GeneratedC
     return GeneratedClusters(tuple(clusters), tuple(secrets), tuple(findings))
 
 
-def _faults(item: GeneratedCluster, found: Iterable[Finding]) -> Iterable[Breach]:
-    return () if is_rejected(found) else broken_rules(item.cluster)
-
-
-def _apply_tls(item: GeneratedCluster, scope: TlsScope, secrets: list[Resource]) -> Iterable[Finding]:
-    """The transport socket of the cluster, whose secrets go to *secrets*."""
-    if item.ssl is None:
-        return
-    path = f"{item.path}.sslConfig" if item.path else "sslConfig"
-    socket = build_upstream_socket(item.ssl, item.ssl.sni or item.server_name, scope)
-    item.cluster.transport_socket.CopyFrom(socket.socket)
-    secrets.extend(socket.secrets)
-    findings = [finding.under(path) for finding in socket.findings]
-    yield from findings
-    if not socket.usable and not is_rejected(findings):
-        yield error(path, "is left out until its secret is there")
+def _apply(item: GeneratedCluster, scope: TlsScope, out: Any) -> tuple[tuple[Resource, ...], list[Finding]]:
+    """The cluster with its TLS; the secrets that this names, and what is wrong with both."""
+    out.CopyFrom(item.cluster)
+    secrets: tuple[Resource, ...] = ()
+    findings: list[Finding] = []
+    if item.ssl is not None:
+        path = f"{item.path}.sslConfig" if item.path else "sslConfig"
+        socket = build_upstream_socket(item.ssl, item.ssl.sni or item.server_name, scope)
+        out.transport_socket.CopyFrom(socket.socket)
+        secrets = socket.secrets
+        findings += [finding.under(path) for finding in socket.findings]
+        if not socket.usable and not is_rejected(findings):
+            findings.append(error(path, "is left out until its secret is there"))
+    if not is_rejected(findings):
+        breaches = broken_rules(out)
+        findings += [error(item.path, f"Envoy refuses it: {breach.path} {breach.reason}") for breach in breaches]
+    return secrets, findings
 
 
 def find_clashes(generated: Iterable[tuple[ObjectRef, GeneratedClusters]]) -> Problems:

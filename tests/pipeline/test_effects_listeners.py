@@ -104,59 +104,47 @@ class Gateways:
         return seen
 
 
-def _objects(ports: Mapping[str, int], echo: int, folder: Path) -> list[dict[str, Any]]:
+def _gateways(ports: Mapping[str, int], folder: Path) -> list[dict[str, Any]]:
     line = {"path": str(folder / "connections"), "stringFormat": "%DYNAMIC_METADATA(aws:endpoint)%\n"}
     logged = {"listenerAccessLoggingService": {"accessLog": [{"fileSink": line}]}}
-    retries = {"retries": {"retryOn": "5xx", "numRetries": 1}, "includeAttemptCountInResponse": True}
-    default = [{"name": "default", "namespace": "gloo-system"}]
-    shared = {"kind": "Gateway", "bindAddress": "127.0.0.1"}
-    gateways: list[dict[str, Any]] = [
+    special: Mapping[str, Mapping[str, Any]] = {
+        "wide": {
+            "routeOptions": {"maxDirectResponseBodySizeBytes": 8192, "mostSpecificHeaderMutationsWins": True},
+        },
+        "secure": {"ssl": True, "options": {"tcpStats": True}},
+    }
+    served = {**dict.fromkeys(OPTIONS, "default"), "wide": "wide", "secure": "secure"}
+    return [
         {
-            **shared,
-            "metadata": {"name": name},
+            "kind": "Gateway",
+            "metadata": {"name": name if name != "plain" else "gateway-proxy"},
+            "bindAddress": "127.0.0.1",
             "bindPort": ports[name],
-            "httpGateway": {"virtualServices": default},
+            "httpGateway": {"virtualServices": [{"name": served[name], "namespace": "gloo-system"}]},
             **written,
             "options": {**logged, **written.get("options", {})},
         }
-        for name, written in OPTIONS.items()
+        for name, written in {**OPTIONS, **special}.items()
     ]
-    wide_headers = {"responseHeadersToAdd": [{"header": {"key": "x-level", "value": "host"}, "append": False}]}
-    route_headers = {"responseHeadersToAdd": [{"header": {"key": "x-level", "value": "route"}, "append": False}]}
-    secret: dict[str, Any] = yaml.safe_load(tls_secret("shop", make_pair(HOST)))
+
+
+def _objects(echo: int) -> list[dict[str, Any]]:
+    retries = {"retries": {"retryOn": "5xx", "numRetries": 1}, "includeAttemptCountInResponse": True}
+    by_level = {
+        level: {
+            "headerManipulation": {
+                "responseHeadersToAdd": [{"header": {"key": "x-level", "value": level}, "append": False}]
+            }
+        }
+        for level in ("host", "route")
+    }
+    long_answer = {"directResponseAction": {"status": 200, "body": BIG_BODY}, "options": by_level["route"]}
     return [
-        *gateways,
-        {
-            **shared,
-            "metadata": {"name": "wide"},
-            "bindPort": ports["wide"],
-            "httpGateway": {"virtualServices": [{"name": "wide", "namespace": "gloo-system"}]},
-            "routeOptions": {"maxDirectResponseBodySizeBytes": 8192, "mostSpecificHeaderMutationsWins": True},
-        },
-        {
-            **shared,
-            "metadata": {"name": "gateway-proxy"},
-            "ssl": True,
-            "bindPort": ports["secure"],
-            "httpGateway": {"virtualServices": [{"name": "secure", "namespace": "gloo-system"}]},
-            "options": {"tcpStats": True},
-        },
-        {
-            "kind": "VirtualService",
-            "virtualHost": {"options": retries},
-        },
+        {"kind": "VirtualService", "virtualHost": {"options": retries}},
         {
             "kind": "VirtualService",
             "metadata": {"name": "wide"},
-            "virtualHost": {
-                "options": {"headerManipulation": wide_headers},
-                "routes": [
-                    {
-                        "directResponseAction": {"status": 200, "body": BIG_BODY},
-                        "options": {"headerManipulation": route_headers},
-                    }
-                ],
-            },
+            "virtualHost": {"options": by_level["host"], "routes": [long_answer]},
         },
         {
             "kind": "VirtualService",
@@ -164,7 +152,7 @@ def _objects(ports: Mapping[str, int], echo: int, folder: Path) -> list[dict[str
             "sslConfig": {"secretRef": {"name": "shop", "namespace": "gloo-system"}},
         },
         {"kind": "Upstream", "static": {"hosts": [{"addr": "127.0.0.1", "port": echo}]}},
-        secret,
+        yaml.safe_load(tls_secret("shop", make_pair(HOST))),
     ]
 
 
@@ -174,7 +162,7 @@ def gateways(tmp_path_factory: pytest.TempPathFactory, envoy_binary: Path) -> It
     folder = tmp_path_factory.mktemp("listeners")
     ports = {name: free_port() for name in (*OPTIONS, "wide", "secure")}
     echo, echo_port = start_echo(folder, name="echo")
-    outcome = run_pipeline(fill_frame(_objects(ports, echo_port, folder)))
+    outcome = run_pipeline(fill_frame([*_gateways(ports, folder), *_objects(echo_port)]))
     assert not outcome.problems
     bootstrap = json_format.MessageToDict(build_bootstrap(outcome.snapshots[ROLE]))
     envoy = start_envoy(folder, bootstrap, binary=envoy_binary, ready=True, concurrency=2)
