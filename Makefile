@@ -7,7 +7,7 @@ WORKERS ?= 2
 QUICK := not consul and not nomad and not bao and not envoy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock proto servers check format test test-quick golden bench demo demo-nomad seed clean
+.PHONY: help setup lock proto docs servers check format test test-quick golden bench demo demo-nomad seed clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,10 +25,13 @@ lock: setup ## write .ci/requirements.lock anew from pyproject.toml (UPGRADE=1: 
 proto: setup ## generate gloo_nomad/api/gen from gloo_nomad/api/proto
 	@$(BIN)/python .ci/proto
 
+docs: setup ## write docs/contract.md: every field of the contract, and what becomes of it
+	@$(BIN)/python .ci/contract
+
 servers: ## leave .servers/consul and .servers/nomad: the installed ones, or built by Go once
 	@bash .ci/servers
 
-check: setup ## formatting, lint, types, layers, generated code, architecture, Nomad jobs
+check: setup ## formatting, lint, types, layers, generated code and pages, architecture, Nomad jobs
 	@bash .ci/check
 
 format: setup ## format the code and apply safe lint fixes

@@ -24,7 +24,11 @@ from gloo_nomad.options.hooks import Claims
 from gloo_nomad.resources import SECRET, Resource
 from gloo_nomad.store.memo import Memo
 
-READS: Claims = {"gloo.solo.io.SSLFiles": ("tls_cert", "tls_key", "root_ca", "ocsp_staple")}
+READS: Claims = {
+    "gloo.solo.io.SSLFiles": ("tls_cert", "tls_key", "root_ca", "ocsp_staple"),
+    "gloo.solo.io.Secret": ("metadata", "tls"),
+    "gloo.solo.io.TlsSecret": ("cert_chain", "private_key", "root_ca", "ocsp_staple"),
+}
 
 MIN_RSA_BITS: Final = 2048
 MAX_PATH_BYTES: Final = 4096

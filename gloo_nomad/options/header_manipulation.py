@@ -23,6 +23,8 @@ FIELDS: Claims = {
     "gloo.solo.io.WeightedDestinationOptions": ("header_manipulation",),
 }
 READS: Claims = {
+    "gloo.solo.io.Secret": ("header",),
+    "gloo.solo.io.HeaderSecret": EVERY,
     "headers.options.gloo.solo.io.HeaderManipulation": EVERY,
     "headers.options.gloo.solo.io.HeaderValueOption": EVERY,
     "headers.options.gloo.solo.io.HeaderValue": EVERY,
