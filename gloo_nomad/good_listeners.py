@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from gloo_nomad.api.kinds import GATEWAY
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.proxies import Listener, Proxy
-from gloo_nomad.reports import Problem, Severity
+from gloo_nomad.reports import Problem, Problems, Severity
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
@@ -32,7 +32,7 @@ class GoodListeners:
 
         The same proxy when there is nothing to restore. Served listeners are remembered.
         """
-        rejected = _rejected_gateways(problems, snapshot)
+        rejected = _rejected_gateways(tuple(problems), snapshot)
         result = [self._restore_one(proxy.role, listener, served, rejected) for listener in proxy.listeners]
         names = {listener.name for listener in result}
         for key, old in sorted(self.listeners.items()):
@@ -79,10 +79,15 @@ def _with_old_options(old: Listener, new: Listener) -> Listener:
     return replace(old, http=http)
 
 
-def _rejected_gateways(problems: Iterable[Problem], snapshot: ConfigSnapshot) -> frozenset[ObjectRef]:
+def _rejected_gateways(problems: Problems, snapshot: ConfigSnapshot) -> frozenset[ObjectRef]:
+    """Without those that ask for a protection that they would not have: an older version may be open."""
     known = snapshot.of(GATEWAY.name)
-    return frozenset(
-        problem.ref
-        for problem in problems
-        if problem.severity is Severity.ERROR and problem.ref.kind == GATEWAY.name and problem.ref.ref in known
+    closed = {problem.ref for problem in problems if problem.closed}
+    return (
+        frozenset(
+            problem.ref
+            for problem in problems
+            if problem.severity is Severity.ERROR and problem.ref.kind == GATEWAY.name and problem.ref.ref in known
+        )
+        - closed
     )
