@@ -4,7 +4,7 @@ A mistake in an edit must not take away what works. The memory is per proxy, Rou
 it forgets a virtual host when its object is gone.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from gloo_nomad.api.gen import proxy_pb2
@@ -32,8 +32,10 @@ class LastGood:
         The same proxy when there is nothing to replace. Good virtual hosts are remembered.
         """
         rejected = _rejected(problems, snapshot)
+        good = {key: host for key, host in _hosts(proxy) if host.source not in rejected}
+        self._forget(proxy.role, snapshot, good.keys() | {key for key in self.hosts if key[2] in rejected})
+        self.hosts.update(good)
         listeners = tuple(self._restore_listener(proxy.role, listener, rejected) for listener in proxy.listeners)
-        self._forget(proxy.role, snapshot)
         if all(new is old for new, old in zip(listeners, proxy.listeners, strict=True)):
             return proxy
         return self.memo.get(("proxy", proxy.role), (proxy, *listeners), lambda: replace(proxy, listeners=listeners))
@@ -44,26 +46,20 @@ class LastGood:
         for key in [key for key in self.hosts if key[0] not in roles]:
             del self.hosts[key]
 
-    def _forget(self, role: str, snapshot: ConfigSnapshot) -> None:
+    def _forget(self, role: str, snapshot: ConfigSnapshot, kept: Collection[Key]) -> None:
+        """Forgets virtual hosts that were taken away: their object is gone, or it is good and is somewhere else now."""
         known = snapshot.of(VIRTUAL_SERVICE.name)
-        for key in [key for key in self.hosts if key[0] == role and key[2].ref not in known]:
+        for key in [key for key in self.hosts if key[0] == role and (key not in kept or key[2].ref not in known)]:
             del self.hosts[key]
 
-    def _restore_listener(self, role: str, listener: Listener, rejected: tuple[ObjectRef, ...]) -> Listener:
+    def _restore_listener(self, role: str, listener: Listener, rejected: Collection[ObjectRef]) -> Listener:
         groups = tuple(self._restore_group(role, group, rejected) for group in listener.http)
         if all(new is old for new, old in zip(groups, listener.http, strict=True)):
             return listener
         key = ("listener", role, listener.name)
         return self.memo.get(key, (listener, *groups), lambda: replace(listener, http=groups))
 
-    def _restore_group(self, role: str, group: HttpGroup, rejected: tuple[ObjectRef, ...]) -> HttpGroup:
-        bad = frozenset(rejected)
-        for host in group.virtual_hosts:
-            if host.source in bad:
-                continue
-            self.hosts[role, group.route_config, host.source] = host
-        if not rejected:
-            return group
+    def _restore_group(self, role: str, group: HttpGroup, rejected: Collection[ObjectRef]) -> HttpGroup:
         keys = ((role, group.route_config, ref) for ref in rejected)
         kept = tuple(self.hosts[key] for key in keys if key in self.hosts)
         if not kept:
@@ -72,7 +68,14 @@ class LastGood:
         return self.memo.get(key, (group, *kept), lambda: _with_hosts(group, kept))
 
 
-def _rejected(problems: Iterable[Problem], snapshot: ConfigSnapshot) -> tuple[ObjectRef, ...]:
+def _hosts(proxy: Proxy) -> Iterator[tuple[Key, VirtualHost]]:
+    for listener in proxy.listeners:
+        for group in listener.http:
+            for host in group.virtual_hosts:
+                yield (proxy.role, group.route_config, host.source), host
+
+
+def _rejected(problems: Iterable[Problem], snapshot: ConfigSnapshot) -> dict[ObjectRef, None]:
     """The virtual services with an error, the oldest first: of two that want one domain it is the older's.
 
     Without those that ask for a protection that they would not have: an older version may be open.
@@ -85,7 +88,7 @@ def _rejected(problems: Iterable[Problem], snapshot: ConfigSnapshot) -> tuple[Ob
         if problem.severity is Severity.ERROR and problem.ref.kind == VIRTUAL_SERVICE.name
     }
     found -= {problem.ref for problem in problems if problem.closed}
-    return tuple(sorted(found, key=lambda ref: (created.get(ref.ref, 0), ref)))
+    return dict.fromkeys(sorted(found, key=lambda ref: (created.get(ref.ref, 0), ref)))
 
 
 def _with_hosts(group: HttpGroup, kept: tuple[VirtualHost, ...]) -> HttpGroup:
