@@ -24,12 +24,22 @@ def apply_cluster(upstream: upstream_pb2.Upstream, out: Any, context: ClusterCon
     wanted = upstream.outlier_detection
     findings = [*_check(wanted)]
     if not is_rejected(findings):
+        _apply_least(wanted, out.outlier_detection)
         for descriptor, value in wanted.ListFields():
             if descriptor.message_type is None:
                 setattr(out.outlier_detection, descriptor.name, value)
             else:
                 getattr(out.outlier_detection, descriptor.name).CopyFrom(value)
     return findings
+
+
+def _apply_least(wanted: Any, out: Any) -> None:
+    """At least one host may be taken out, as it was when ``maxEjectionPercent`` was written.
+
+    Newer Envoys take out none of nine hosts when ten percent are allowed, which is the default. Zero is zero.
+    """
+    if not wanted.HasField("max_ejection_percent") or wanted.max_ejection_percent.value:
+        out.always_eject_one_host.value = True
 
 
 def _check(wanted: Any) -> Iterator[Finding]:
