@@ -72,10 +72,12 @@ def is_same(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool
 
 def _normal(status: Mapping[str, Any]) -> tuple[Any, ...]:
     state = status.get("state", "Pending")
-    if isinstance(state, int) and 0 <= state < len(_STATES):
+    if type(state) is int and 0 <= state < len(_STATES):
         state = _STATES[state]
     children = status.get("subresourceStatuses", status.get("subresource_statuses")) or {}
-    nested = sorted((key, _normal(child)) for key, child in children.items() if isinstance(child, Mapping))
+    nested = {}
+    if isinstance(children, Mapping):
+        nested = {str(key): _normal(child) for key, child in children.items() if isinstance(child, Mapping)}
     reported_by = status.get("reportedBy", status.get("reported_by", ""))
     return state, status.get("reason", status.get("message", "")), reported_by, nested
 
