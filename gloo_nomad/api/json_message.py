@@ -8,6 +8,8 @@ import difflib
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
+from envoy.extensions.health_checkers.redis.v3 import redis_pb2
+from envoy.extensions.health_checkers.thrift.v3 import thrift_pb2
 from google.protobuf import any_pb2, json_format, struct_pb2, timestamp_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -25,6 +27,9 @@ from gloo_nomad.api.scalars import (
 )
 
 M = TypeVar("M", bound=Message)
+
+ANY_TYPES: Final = (redis_pb2.Redis, thrift_pb2.Thrift)
+"""Messages of Envoy's that the contract lets people write with an ``@type``: only what is imported can be read."""
 
 _LONGEST_GUESS: Final = 64
 """A longer name is no slip of the pen, and comparing it would cost."""

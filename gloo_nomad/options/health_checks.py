@@ -12,13 +12,14 @@ from envoy.extensions.health_check.event_sinks.file.v3 import file_pb2
 
 from gloo_nomad.acceptance.headers import value_fault
 from gloo_nomad.acceptance.names import server_name_fault
+from gloo_nomad.acceptance.quoting import quote
 from gloo_nomad.api.gen import envoy_health_check_pb2, upstream_pb2
 from gloo_nomad.messages import delimited, typed_config
 from gloo_nomad.options.added_headers import build_added, check_removed
 from gloo_nomad.options.custom_health_checks import apply_custom
 from gloo_nomad.options.guards import field_path, refuse_durations
 from gloo_nomad.options.hooks import EVERY, Claims, ClusterContext
-from gloo_nomad.reports import Finding, Findings, error
+from gloo_nomad.reports import Finding, Findings, error, warning
 
 _MESSAGE: Final = "solo.io.envoy.api.v2.core.HealthCheck"
 FIELDS: Claims = {"gloo.solo.io.Upstream": ("health_checks", "ignore_health_on_host_removal")}
@@ -39,6 +40,8 @@ READS: Claims = {
     f"{_MESSAGE}.GrpcHealthCheck": EVERY,
     f"{_MESSAGE}.CustomHealthCheck": EVERY,
     "solo.io.envoy.type.Int64Range": EVERY,
+    "static.options.gloo.solo.io.Host": ("health_check_config",),
+    "static.options.gloo.solo.io.Host.HealthCheckConfig": EVERY,
 }
 
 _REQUIRED: Final = ("timeout", "interval", "unhealthy_threshold", "healthy_threshold")
@@ -55,6 +58,7 @@ _THRESHOLDS: Final = ("unhealthy_threshold", "healthy_threshold", "reuse_connect
 _EVENT_SINK: Final = "envoy.health_check.event_sink.file"
 _MAX_EVENT_PATH: Final = 4096
 _CONNECT: Final = 6
+_METHODS: Final = frozenset(base_pb2.RequestMethod.keys()) - {"METHOD_UNSPECIFIED", "CONNECT"}
 _NAME_FIELD: Final = 27
 """Number of ``HealthCheck.name``, which Envoy wants where there are several; the messages at hand do not have it."""
 
@@ -62,7 +66,7 @@ _NAME_FIELD: Final = 27
 def apply_cluster(upstream: upstream_pb2.Upstream, out: Any, context: ClusterContext) -> Findings:
     if upstream.ignore_health_on_host_removal.value:
         out.ignore_health_on_host_removal = True
-    if not upstream.health_checks:
+    if not upstream.health_checks and upstream.WhichOneof("upstream_type") != "static":
         return ()
     findings: list[Finding] = []
     for index, check in enumerate(upstream.health_checks):
@@ -74,7 +78,37 @@ def apply_cluster(upstream: upstream_pb2.Upstream, out: Any, context: ClusterCon
         out.health_checks.append(built)
     if any(check.http_health_check.host or check.grpc_health_check.authority for check in upstream.health_checks):
         _forget_host_names(out)
-    return findings
+    return [*findings, *_apply_hosts(upstream, out)]
+
+
+def _apply_hosts(upstream: upstream_pb2.Upstream, out: Any) -> Iterator[Finding]:
+    """Path and method of static hosts. Envoy asks all hosts of a cluster the same, so they count if all agree."""
+    hosts = upstream.static.hosts
+    if not any(host.HasField("health_check_config") for host in hosts):
+        return
+    for index, host in enumerate(hosts):
+        written = host.health_check_config
+        path = f"static.hosts[{index}].healthCheckConfig"
+        if written.method and written.method not in _METHODS:
+            yield error(f"{path}.method", f"{quote(written.method)} is no method that a host can be asked with")
+        elif value_fault(written.path) or " " in written.path:
+            yield error(f"{path}.path", f"{quote(written.path)} is no path of a request")
+        elif host.HasField("health_check_config"):
+            yield from (warning(path, text) for text in _host_faults(host, hosts, out))
+    wanted = {(host.health_check_config.path, host.health_check_config.method) for host in hosts}
+    path, method = wanted.pop()
+    for check in out.health_checks if not wanted else ():
+        if check.HasField("http_health_check"):
+            check.http_health_check.path = path or check.http_health_check.path
+            if method in _METHODS:
+                check.http_health_check.method = method
+
+
+def _host_faults(host: Any, hosts: Any, out: Any) -> Iterator[str]:
+    if not any(check.HasField("http_health_check") for check in out.health_checks):
+        yield "has no effect without an httpHealthCheck"
+    elif any(other.health_check_config != host.health_check_config for other in hosts):
+        yield "has no effect: Envoy asks all hosts of an upstream the same, and another host has it differently"
 
 
 def _forget_host_names(out: Any) -> None:
