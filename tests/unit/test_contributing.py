@@ -19,7 +19,8 @@ print(next(file.recompute() for file in case_files() if file.path.stem == "{NAME
 
 def blocks(language: str) -> list[str]:
     """The blocks of the guide in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
 
 
 @pytest.fixture(scope="module")
