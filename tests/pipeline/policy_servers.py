@@ -1,7 +1,8 @@
-"""Servers that Envoy asks about requests, for tests: authorisation and rate limits by gRPC, and a place for copies."""
+"""Servers that Envoy asks about requests, for tests: authorisation, limits, processing, and a place for copies."""
 
 import queue
 import threading
+from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,18 +10,20 @@ from typing import Any
 
 import grpc
 from envoy.service.auth.v3 import external_auth_pb2
+from envoy.service.ext_proc.v3 import external_processor_pb2
 from envoy.service.ratelimit.v3 import rls_pb2
 from google.rpc import code_pb2
 
 SECONDS = 10.0
 """How long to wait for what Envoy sends."""
 _AUTH = "envoy.service.auth.v3.Authorization"
+_PROCESSING = "envoy.service.ext_proc.v3.ExternalProcessor"
 _LIMITS = "envoy.service.ratelimit.v3.RateLimitService"
 
 
 @dataclass
 class PolicyServer:
-    """Lets in who says ``x-user: ann``, and finds that whoever has the free plan asked too often."""
+    """Lets in who says ``x-user: ann``, finds that whoever has the free plan asked too often, and adds a header."""
 
     checks: "queue.Queue[Any]" = field(default_factory=queue.Queue)
     """CheckRequests."""
@@ -37,10 +40,16 @@ class PolicyServer:
         count = grpc.unary_unary_rpc_method_handler(
             self._count, rls_pb2.RateLimitRequest.FromString, rls_pb2.RateLimitResponse.SerializeToString
         )
+        process = grpc.stream_stream_rpc_method_handler(
+            self._process,
+            external_processor_pb2.ProcessingRequest.FromString,
+            external_processor_pb2.ProcessingResponse.SerializeToString,
+        )
         server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(_AUTH, {"Check": check}),
                 grpc.method_handlers_generic_handler(_LIMITS, {"ShouldRateLimit": count}),
+                grpc.method_handlers_generic_handler(_PROCESSING, {"Process": process}),
             )
         )
         self.port = server.add_insecure_port("127.0.0.1:0")
@@ -63,6 +72,16 @@ class PolicyServer:
         entries = {(entry.key, entry.value) for descriptor in request.descriptors for entry in descriptor.entries}
         code = rls_pb2.RateLimitResponse.OVER_LIMIT if ("plan", "free") in entries else rls_pb2.RateLimitResponse.OK
         return rls_pb2.RateLimitResponse(overall_code=code)
+
+    def _process(self, requests: Iterator[Any], _context: grpc.ServicerContext) -> Iterator[Any]:
+        for request in requests:
+            answer = external_processor_pb2.ProcessingResponse()
+            part = getattr(answer, request.WhichOneof("request"))
+            part.SetInParent()
+            if request.HasField("request_headers"):
+                added = part.response.header_mutation.set_headers.add()
+                added.header.key, added.header.raw_value = "x-processed", b"yes"
+            yield answer
 
 
 class CopyServer(ThreadingHTTPServer):

@@ -56,6 +56,7 @@ ROUTES: Mapping[str, Mapping[str, Any]] = {
     "/not-from-here": {"options": {"extensions": {"configs": {"ipAccess": {"deny": ["127.0.0.0/8"]}}}}},
     "/from-here": {"options": {"extensions": {"configs": {"ipAccess": {"allow": ["127.0.0.0/8", "::1"]}}}}},
     "/from-elsewhere": {"options": {"extensions": {"configs": {"ipAccess": {"allow": ["192.0.2.0/24"]}}}}},
+    "/unprocessed": {"options": {"extProcEarly": {"disabled": True}}},
     "/": {},
 }
 GATEWAYS: Mapping[str, Mapping[str, Any]] = {
@@ -65,6 +66,13 @@ GATEWAYS: Mapping[str, Mapping[str, Any]] = {
     },
     "one-connection": {"connectionLimit": {"maxActiveConnections": 1}},
     "few-connections": {"networkLocalRatelimit": ONE_A_MINUTE},
+    "processed": {
+        "extProcEarly": {
+            "grpcService": {"extProcServerRef": {"name": "policies", "namespace": NAMESPACE}},
+            "messageTimeout": "5s",
+        }
+    },
+    "unanswered": {"extProc": {"grpcService": {"extProcServerRef": {"name": "nowhere", "namespace": NAMESPACE}}}},
     "by-http": {
         "extauth": {
             "extauthzServerRef": {"name": "echo", "namespace": NAMESPACE},
@@ -249,6 +257,17 @@ def test_a_server_is_asked_by_http(world: World) -> None:
     """The gateway's own server answers by its status, and listed headers of its answer go on to the upstream."""
     assert world.get("/checked?status=401", "by-http").status == 401
     assert world.get("/checked", "by-http").json()["headers"]["server"].startswith("BaseHTTP")
+
+
+def test_a_server_changes_requests(world: World) -> None:
+    """Its header goes on to the upstream, but not on a route that does without."""
+    assert world.get("/", "processed").json()["headers"]["x-processed"] == "yes"
+    assert "x-processed" not in world.get("/unprocessed", "processed").json()["headers"]
+
+
+def test_requests_fail_without_the_server_that_looks_at_them(world: World) -> None:
+    """A server without an Upstream does not answer, and nothing goes past it."""
+    assert world.get("/", "unanswered").status == 500
 
 
 def test_what_cannot_be_enforced_is_not_served(world: World) -> None:
