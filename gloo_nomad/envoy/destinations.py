@@ -48,6 +48,8 @@ class Reached:
     """As ``names.consul_service_key`` writes them."""
     missing: bool = False
     """Whether a destination does not exist."""
+    specified: dict[str, Ref] = field(default_factory=dict)
+    """Those of the upstreams that have a ``serviceSpec``, by the names of their clusters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,9 @@ def _apply_upstream(
     if not ref.name:
         yield error("upstream.name", "is required")
     reached.upstreams.add(ref)
-    selectors = lookup.reads.view(UPSTREAM.name, ref, _selectors)
+    selectors, specified = lookup.reads.view(UPSTREAM.name, ref, _outline)
+    if specified:
+        reached.specified[cluster_name(ref)] = ref
     if selectors is None:
         reached.missing = True
         yield warning("upstream", f"upstream {ref} does not exist; {lookup.outcome}")
@@ -164,12 +168,18 @@ def _shared_ref(namespace: str, name: str) -> Ref:
     return Ref(namespace, name)
 
 
-def _selectors(upstream: upstream_pb2.Upstream | None) -> tuple[SELECTOR, ...] | None:
-    """All that a route has to know of an upstream: whether it exists, and by which keys it has subsets."""
+def _outline(upstream: upstream_pb2.Upstream | None) -> tuple[tuple[SELECTOR, ...] | None, bool]:
+    """All that most routes have to know of an upstream: by which keys it has subsets, and if it has a serviceSpec.
+
+    None in place of the keys if it does not exist.
+    """
     if upstream is None:
-        return None
+        return None, False
     module = type_of(upstream)
-    return subset_selectors(module, upstream) if module is not None else ()
+    if module is None:
+        return (), False
+    spec = getattr(getattr(upstream, module.TYPE), "service_spec", None)
+    return subset_selectors(module, upstream), spec is not None and spec.WhichOneof("plugin_type") is not None
 
 
 def _subset_findings(values: Any, ref: Ref, selectors: tuple[SELECTOR, ...] | None) -> Iterator[Finding]:
@@ -207,7 +217,6 @@ def _apply_metadata(values: dict[str, Any], out: Any) -> None:
 def action_findings(action: proxy_pb2.RouteAction) -> Iterator[Finding]:
     """What no destination can be made of."""
     match action.WhichOneof("destination"):
-        case "dynamic_forward_proxy":
-            yield error("dynamicForwardProxy", "is not supported; name an upstream, or a cluster by clusterHeader")
         case None:
-            yield error("", "has no destination: name single, multi, upstreamGroup or clusterHeader")
+            text = "has no destination: name single, multi, upstreamGroup, clusterHeader or dynamicForwardProxy"
+            yield error("", text)

@@ -15,6 +15,7 @@ from envoy.config.route.v3 import route_components_pb2
 from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import (
     destination_pb2,
+    dfp_pb2,
     http_listener_options_pb2,
     matchers_pb2,
     proxy_pb2,
@@ -207,9 +208,14 @@ def _add_route(index: int, route: proxy_pb2.Route, draft: _Draft) -> None:
 
 def _apply_action(route: proxy_pb2.Route, out: Any, draft: _Draft) -> Iterator[Finding]:
     match route.WhichOneof("action"):
+        case "route_action" if route.route_action.HasField("dynamic_forward_proxy"):
+            for finding in _apply_forward_proxy(route.route_action.dynamic_forward_proxy, out, draft):
+                yield finding.under("routeAction.dynamicForwardProxy")
         case "route_action":
             for finding in _apply_destination(route.route_action, out.route, draft):
                 yield finding.under("routeAction")
+            if draft.reached.specified:
+                yield from _apply_service_specs(out, draft)
         case "redirect_action":
             for finding in apply_redirect(route.redirect_action, out):
                 yield finding.under("redirectAction")
@@ -237,6 +243,25 @@ def _apply_destination(action: proxy_pb2.RouteAction, out: Any, draft: _Draft) -
                 yield finding.under("clusterHeader")
         case _:
             yield from action_findings(action)
+
+
+def _apply_forward_proxy(wanted: dfp_pb2.PerRouteConfig, out: Any, draft: _Draft) -> Iterator[Finding]:
+    context = _route_context(draft, forwarded=True)
+    for hook in hooks("apply_forward_proxy"):
+        yield from hook(wanted, out, context)
+
+
+def _apply_service_specs(out: Any, draft: _Draft) -> Iterator[Finding]:
+    """What the upstreams that a route leads to ask of it."""
+    context = _route_context(draft, forwarded=True)
+    targets = [(out.route.cluster, out), *((entry.name, entry) for entry in out.route.weighted_clusters.clusters)]
+    for cluster, target in targets:
+        ref = draft.reached.specified.get(cluster)
+        if ref is None:
+            continue
+        upstream = draft.reads.get(UPSTREAM.name, ref)
+        for finding in (finding for hook in hooks("apply_upstream") for finding in hook(upstream, target, context)):
+            yield warning("routeAction", f"upstream {ref}: {finding.path}: {finding.message}")
 
 
 def _apply_group(ref: Ref, out: Any, draft: _Draft) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from gloo_nomad.api.gen import (
+    dfp_pb2,
     http_listener_options_pb2,
     listener_options_pb2,
     route_options_pb2,
@@ -185,6 +186,25 @@ class ApplyDestination(Protocol):
         ...
 
 
+class ApplyUpstream(Protocol):
+    """``apply_upstream``: the ``serviceSpec`` of the Upstream that a route or a weighted destination leads to.
+
+    *out* is Envoy's Route, or its ClusterWeight. Errors become warnings of the route: it is the Upstream that is wrong.
+    """
+
+    def __call__(self, upstream: upstream_pb2.Upstream, out: Any, context: RouteContext) -> Findings:
+        """See the module."""
+        ...
+
+
+class ApplyForwardProxy(Protocol):
+    """``apply_forward_proxy``: a route to whatever host the request names, onto Envoy's Route."""
+
+    def __call__(self, wanted: dfp_pb2.PerRouteConfig, out: Any, context: RouteContext) -> Findings:
+        """See the module; paths are relative to the destination."""
+        ...
+
+
 class HttpFilters(Protocol):
     """``http_filters``: the HTTP filters that a listener needs for this option."""
 
@@ -274,6 +294,8 @@ HOOK_NAMES: Final = (
     "apply_route",
     "apply_virtual_host",
     "apply_destination",
+    "apply_upstream",
+    "apply_forward_proxy",
     "http_filters",
     "apply_route_configuration",
     "apply_connection_manager",
