@@ -22,7 +22,7 @@ from gloo_nomad.acceptance.quoting import quote
 from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import upstream_pb2
 from gloo_nomad.envoy.names import TCP_PROXY, hidden_cluster_name, tunnel_listener_name
-from gloo_nomad.messages import typed_config, version_of
+from gloo_nomad.messages import to_bytes, typed_config, version_of
 from gloo_nomad.options.hooks import EVERY, Claims, ClusterContext
 from gloo_nomad.reports import Finding, error, is_rejected, warning
 
@@ -34,6 +34,7 @@ READS: Claims = {"gloo.solo.io.HeaderValue": EVERY}
 MAX_SOCKET_BYTES: Final = 107
 """Longer names are replaced by their hash (unix(7))."""
 MAX_HEADERS: Final = 1000
+_VERSION_CHARACTERS: Final = 8
 _STAT_PREFIX: Final = "tunnel"
 _KEPT: Final = (
     "name",
@@ -74,15 +75,16 @@ def split_tunnel(
     findings = [*_check(upstream)]
     if not is_tunnelled(upstream):
         return None, findings
-    hidden = _split_cluster(out)
+    proxy = _build_proxy(upstream, out.name)
+    path = _socket_name(out.name, proxy)
+    hidden = _split_cluster(out, path)
     if upstream.HasField("http_connect_ssl_config"):
         config = upstream.http_connect_ssl_config
         socket, said = context.build_socket(config, config.sni)
         findings += [finding.under("httpConnectSslConfig") for finding in said]
         hidden.transport_socket.CopyFrom(socket)
-    proxy = _build_proxy(upstream, out.name)
     listener = listener_pb2.Listener(name=tunnel_listener_name(out.name))
-    listener.address.pipe.path = _socket_name(out.name)
+    listener.address.pipe.path = path
     listener.per_connection_buffer_limit_bytes.CopyFrom(out.per_connection_buffer_limit_bytes)
     listener.filter_chains.add().filters.add(name=TCP_PROXY, typed_config=typed_config(proxy))
     if not is_rejected(findings):
@@ -126,8 +128,8 @@ def _check_headers(headers: Iterable[upstream_pb2.HeaderValue]) -> Iterator[Find
             yield error(f"{path}.value", fault)
 
 
-def _split_cluster(out: Any) -> Any:
-    """The proxy's cluster; *out* keeps what concerns the service."""
+def _split_cluster(out: Any, path: str) -> Any:
+    """The proxy's cluster; *out* keeps what concerns the service, and leads to the socket."""
     hidden = cluster_pb2.Cluster()
     hidden.CopyFrom(out)
     hidden.name = hidden_cluster_name(out.name)
@@ -141,14 +143,18 @@ def _split_cluster(out: Any) -> Any:
     out.type = "STATIC"
     out.load_assignment.cluster_name = out.name
     endpoint = out.load_assignment.endpoints.add().lb_endpoints.add().endpoint
-    endpoint.address.pipe.path = _socket_name(out.name)
+    endpoint.address.pipe.path = path
     return hidden
 
 
-def _socket_name(cluster: str) -> str:
-    """An abstract socket: ``@`` stands for the NUL that it begins with."""
-    path = f"@/{cluster}"
-    return path if len(path.encode()) <= MAX_SOCKET_BYTES else f"@/{version_of(cluster.encode())}"
+def _socket_name(cluster: str, proxy: Any) -> str:
+    """An abstract socket: ``@`` stands for the NUL that it begins with.
+
+    Another place has another socket: connections that are open would go on to the old one, and be used again.
+    """
+    version = version_of(to_bytes(proxy))
+    path = f"@/{cluster}/{version[:_VERSION_CHARACTERS]}"
+    return path if len(path.encode()) <= MAX_SOCKET_BYTES else f"@/{version}"
 
 
 def _build_proxy(upstream: upstream_pb2.Upstream, cluster: str) -> Any:

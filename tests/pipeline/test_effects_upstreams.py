@@ -139,7 +139,7 @@ def _upstreams(hosts: Mapping[str, int], proxy: int, dead: int) -> dict[str, dic
                 ]
             },
         },
-        "full": {"static": at("a"), "circuitBreakers": {"maxRequests": 0}},
+        "full": {"static": at("a"), "circuitBreakers": {"maxRequests": 0, "maxRetries": 7, "trackRemaining": True}},
         "preconnected": {"static": at("a"), "preconnectPolicy": {"perUpstreamPreconnectRatio": 3}},
         "resolved": {"static": {"hosts": [{"addr": "localhost", "port": hosts["a"]}]}, "dnsRefreshRate": "0.1s"},
         "once": {"static": at("a"), "connectionConfig": {"maxRequestsPerConnection": 1}},
@@ -245,11 +245,12 @@ def test_weights_of_hosts_hold(scene: Scene) -> None:
 
 
 def test_a_circuit_breaker_refuses(scene: Scene) -> None:
-    """No request at all may be open."""
+    """No request at all may be open; how many retries may is told."""
     answer = scene.get("full")
 
     assert answer.status == 503
     assert answer.headers["x-envoy-overloaded"] == "true"
+    assert scene.envoy.stat("cluster.full_gloo-system.circuit_breakers.default.remaining_retries") == 7
 
 
 def test_connections_are_opened_beforehand(scene: Scene) -> None:
