@@ -57,7 +57,7 @@ def translate_http(part: HttpPart, scene: Scene) -> tuple[HttpGroup, ...]:
     if not services and not _serves_empty(scene):
         return ()
     chains = _chains(part, services, scene)
-    if part.ssl and services and not chains:
+    if part.ssl and not chains:
         return ()
     if not _isolates(scene) or not part.ssl:
         return (_build_group(part, services, chains, scene),)

@@ -103,6 +103,12 @@ def test_gateway_that_matches_nothing_has_no_listener(services: list[str]) -> No
     assert outcome.said() == []
 
 
+def test_empty_gateway_never_speaks_plain_text_in_place_of_tls() -> None:
+    """An ``ssl`` gateway without a virtual service has no certificate: its port stays closed, whatever is set."""
+    outcome = translate({"Gateway": [SSL_GATEWAY]}, "gateway: {translateEmptyGateways: true}")
+    assert outcome.proxies[0].listeners == ()
+
+
 def test_listener_goes_with_its_last_virtual_service() -> None:
     """A gateway that loses its last virtual service loses its listener."""
     world = World()
