@@ -1,6 +1,7 @@
 """The proxy debug service: ``gloo.solo.io.ProxyEndpointService/GetProxies`` on port 9966, as the reference has it."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -8,8 +9,10 @@ import grpc
 from grpc import aio
 from grpc_reflection.v1alpha import reflection
 
+from gloo_nomad.admin.label_text import parse_requirements
 from gloo_nomad.admin.proxy_messages import LABELS, build_proxy
 from gloo_nomad.api.gen import proxy_debug_pb2, proxy_debug_pb2_grpc
+from gloo_nomad.gateway.labels import Requirement, admits
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.serving import ServingError, bind, shown
 
@@ -29,25 +32,37 @@ class ProxyDebug(proxy_debug_pb2_grpc.ProxyEndpointServiceServicer):
         """The proxies that fit the request, sorted by namespace and name."""
         if request.name and not request.namespace:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a name needs its namespace")
-        if request.expression_selector:
-            await context.abort(
-                grpc.StatusCode.UNIMPLEMENTED,
-                "expression_selector is not supported; use selector, or namespace and name",
-            )
-        chosen = select_proxies(self._proxies(), request.namespace, request.name, request.selector)
+        try:
+            requirements = parse_requirements(request.expression_selector)
+        except ValueError as reason:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"expression_selector: {reason}")
+        if not requirements:
+            requirements = tuple(Requirement(*pair) for pair in _equalities(request.selector))
+        chosen = select_proxies(self._proxies(), request.namespace, request.name, requirements)
         if request.name and not chosen:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no proxy {request.namespace}.{request.name}")
-        return proxy_debug_pb2.ProxyEndpointResponse(proxies=[build_proxy(proxy) for proxy in chosen])
+        return await asyncio.to_thread(_build_answer, chosen)
 
 
-def select_proxies(proxies: Iterable[Proxy], namespace: str, name: str, labels: Mapping[str, str]) -> list[Proxy]:
+def _equalities(selector: Mapping[str, str]) -> Iterator[tuple[str, str, frozenset[str]]]:
+    return ((key, "Equals", frozenset({value})) for key, value in sorted(selector.items()))
+
+
+def _build_answer(proxies: Iterable[Proxy]) -> proxy_debug_pb2.ProxyEndpointResponse:
+    """In a thread: thousands of virtual services are copied, and Envoys must not wait meanwhile."""
+    return proxy_debug_pb2.ProxyEndpointResponse(proxies=[build_proxy(proxy) for proxy in proxies])
+
+
+def select_proxies(
+    proxies: Iterable[Proxy], namespace: str, name: str, requirements: Iterable[Requirement] = ()
+) -> list[Proxy]:
     """Proxies of a namespace, of a name, or with labels; every computed proxy has the same labels."""
-    matches = all(LABELS.get(key) == value for key, value in labels.items())
+    fits = admits(requirements, LABELS)
     return sorted(
         (
             proxy
             for proxy in proxies
-            if namespace in {"", proxy.ref.namespace} and (proxy.ref.name == name if name else matches)
+            if namespace in {"", proxy.ref.namespace} and (proxy.ref.name == name if name else fits)
         ),
         key=lambda proxy: proxy.ref,
     )

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from gloo_nomad.api.kinds import SECRET as SECRET_KIND
 from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.app.engine import Engine
+from gloo_nomad.envoy.names import authority_name, certificate_name
 from gloo_nomad.reports import Problem, Problems, Severity
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 
 MAX_TEXT: Final = 400
 LOOK_SECONDS: Final = 10.0
@@ -92,11 +94,19 @@ class Nacks:
             if served is not None:
                 yield UPSTREAM.object_ref(served.ref)
             return
+        if type_url == SECRET:
+            yield from self._secrets(name)
+            return
         for proxy in translation.proxies:
             for listener in proxy.listeners if proxy.role == role else ():
                 groups = {group.route_config for group in listener.http}
                 if (type_url == LISTENER and listener.name == name) or (type_url == ROUTES and name in groups):
                     yield listener.source
+
+    def _secrets(self, name: str) -> Iterator[ObjectRef]:
+        for ref in self.engine.store.snapshot.of(SECRET_KIND.name):
+            if name in {certificate_name(ref), authority_name(ref)}:
+                yield SECRET_KIND.object_ref(ref)
 
 
 def _by_reason(reasons: dict[str, str]) -> dict[str, list[str]]:
