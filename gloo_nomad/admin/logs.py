@@ -59,7 +59,8 @@ def _last_processors(*, as_json: bool) -> list[Processor]:
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if as_json:
         return [remove_meta, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return [remove_meta, structlog.dev.ConsoleRenderer()]
+    # The usual formatter shows the values of local variables, tokens among them, and takes seconds for it.
+    return [remove_meta, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
 
 
 def level() -> str:

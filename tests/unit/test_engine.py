@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from google.protobuf import json_format
+from structlog.testing import capture_logs
 
 from gloo_nomad.api import codec
 from gloo_nomad.api.gen import settings_pb2
@@ -168,8 +169,10 @@ def test_a_defect_takes_nothing_away() -> None:
         await scene.engine.begin()
         await scene.until(lambda: len(scene.published) == 1)
         scene.pipeline.broken = True
-        scene.put(virtual_service(HELLO, name="second", domains="[b.com]"))
-        await scene.until(lambda: scene.engine.failure != "")
+        with capture_logs() as logs:
+            scene.put(virtual_service(HELLO, name="second", domains="[b.com]"))
+            await scene.until(lambda: scene.engine.failure != "")
+        assert [(entry["event"], entry["what"]) for entry in logs] == [("not_served", "translation")]
         assert scene.engine.failure == "translation: RuntimeError"
         assert scene.engine.failing_since > 0
         assert len(scene.published) == 1
@@ -188,8 +191,9 @@ def test_a_defect_at_the_beginning_is_no_empty_beginning() -> None:
     async def scenario(scene: Scene) -> None:
         scene.pipeline.broken = True
         scene.put(GATEWAY)
-        await scene.engine.begin()
-        await scene.until(lambda: scene.engine.failure != "")
+        with capture_logs():
+            await scene.engine.begin()
+            await scene.until(lambda: scene.engine.failure != "")
         assert scene.published == []
         assert not scene.engine.published.is_set()
         scene.pipeline.broken = False
