@@ -1,7 +1,8 @@
 """An xDS snapshot as a static bootstrap, and what a real Envoy (``--mode validate``) has against it.
 
 Validation fetches nothing, so what would come over ADS is put where it is referred to: routes into connection
-managers, endpoints into clusters, secrets beside them. Everything else stays byte for byte what Envoy would be sent.
+managers, endpoints into clusters, secrets beside them. A WebAssembly file that is not there is a small one instead.
+Everything else stays byte for byte what Envoy would be sent.
 """
 
 import subprocess
@@ -13,6 +14,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.http.wasm.v3 import wasm_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
 from envoy.extensions.transport_sockets.tcp_stats.v3 import tcp_stats_pb2
@@ -20,6 +22,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 
 from gloo_nomad.messages import to_bytes, typed_config
 from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, XdsSnapshot
+from tests.wasm_module import build_module
 
 SECONDS: Final = 60
 _MANAGER: Final = http_connection_manager_pb2.HttpConnectionManager
@@ -76,6 +79,7 @@ def _inline_routes(listener: Any, snapshot: XdsSnapshot) -> Any:
             manager = _MANAGER()
             if network_filter.typed_config.Unpack(manager):
                 _inline_route_config(manager, snapshot)
+                _inline_modules(manager)
                 network_filter.typed_config.CopyFrom(typed_config(manager))
     return listener
 
@@ -86,6 +90,16 @@ def _inline_route_config(manager: Any, snapshot: XdsSnapshot) -> None:
     config = route_pb2.RouteConfiguration.FromString(snapshot.of(ROUTES)[name].body)
     config.validate_clusters.value = False
     manager.route_config.CopyFrom(config)
+
+
+def _inline_modules(manager: Any) -> None:
+    for http_filter in manager.http_filters:
+        config = wasm_pb2.Wasm()
+        if http_filter.typed_config.Unpack(config):
+            code = config.config.vm_config.code.local
+            if not Path(code.filename).exists():
+                code.inline_bytes = build_module()
+            http_filter.typed_config.CopyFrom(typed_config(config))
 
 
 def _inline_secrets(socket: Any) -> None:

@@ -18,6 +18,7 @@ from tests.envoy_validate import build_bootstrap
 from tests.golden.frame import fill_frame
 from tests.golden.world import ROLE, run_pipeline
 from tests.pipeline.policy_servers import SECONDS, CopyServer, PolicyServer
+from tests.wasm_module import build_module
 
 NAMESPACE = "gloo-system"
 ONE_A_MINUTE = {"maxTokens": 1, "fillInterval": "60s"}
@@ -116,7 +117,9 @@ class World:
         return fetch(self.ports[gateway], path, host=host, headers=sent)
 
 
-def _objects(ports: Mapping[str, int], echoes: list[int], policies: int, copies: int) -> list[dict[str, Any]]:
+def _objects(
+    ports: Mapping[str, int], echoes: list[int], policies: int, copies: int, module: Path
+) -> list[dict[str, Any]]:
     routes = [{"matchers": [{"prefix": prefix}], **route} for prefix, route in ROUTES.items()]
     limits: dict[str, Any] = {"ratelimit": {"rateLimits": [{"actions": [{"remoteAddress": {}}]}]}}
     kinds = {"stats": {"virtualClusters": [{"name": "items", "pattern": "/items/[0-9]+", "method": "GET"}]}}
@@ -130,10 +133,12 @@ def _objects(ports: Mapping[str, int], echoes: list[int], policies: int, copies:
         }
         for name, options in GATEWAYS.items()
     ]
+    code = {"kind": "Gateway", "metadata": {"name": "code"}, "bindAddress": "127.0.0.1", "bindPort": ports["code"]}
     hosts = [{"addr": "127.0.0.1", "port": port} for port in echoes]
     return [
         {"kind": "Gateway", "bindAddress": "127.0.0.1", "bindPort": ports["gateway-proxy"]},
         *gateways,
+        {**code, "httpGateway": {"options": {"wasm": {"filters": [{"filePath": str(module)}]}}}},
         {"kind": "VirtualService", "virtualHost": {"routes": routes, "options": {**limits, **kinds}}},
         {"kind": "VirtualService", **PROTECTED},
         {"kind": "Upstream", "static": {"hosts": hosts}},
@@ -155,12 +160,14 @@ def _objects(ports: Mapping[str, int], echoes: list[int], policies: int, copies:
 def world(tmp_path_factory: pytest.TempPathFactory, envoy_binary: Path) -> Iterator[World]:
     """An Envoy with all the gateways, and the servers that it asks."""
     folder = tmp_path_factory.mktemp("policies")
-    ports = {name: free_port() for name in (*GATEWAYS, "gateway-proxy")}
+    ports = {name: free_port() for name in (*GATEWAYS, "gateway-proxy", "code")}
     policies, copies = PolicyServer(), CopyServer()
     server = policies.start()
     copies.start()
     echoes = [start_echo(folder, name=name) for name in ("one", "two")]
-    objects = _objects(ports, [port for _, port in echoes], policies.port, copies.server_port)
+    module = folder / "add-header.wasm"
+    module.write_bytes(build_module())
+    objects = _objects(ports, [port for _, port in echoes], policies.port, copies.server_port, module)
     outcome = run_pipeline(fill_frame(objects), SETTINGS)
     bootstrap = json_format.MessageToDict(build_bootstrap(outcome.snapshots[ROLE]))
     envoy = start_envoy(folder, bootstrap, binary=envoy_binary, ready=True)
@@ -268,6 +275,12 @@ def test_a_server_changes_requests(world: World) -> None:
 def test_requests_fail_without_the_server_that_looks_at_them(world: World) -> None:
     """A server without an Upstream does not answer, and nothing goes past it."""
     assert world.get("/", "unanswered").status == 500
+
+
+def test_code_of_ones_own_is_run(world: World) -> None:
+    """A module from a file adds its header, on its own gateway only."""
+    assert world.get("/", "code").json()["headers"]["x-wasm"] == "yes"
+    assert "x-wasm" not in world.get("/").json()["headers"]
 
 
 def test_what_cannot_be_enforced_is_not_served(world: World) -> None:
