@@ -119,21 +119,66 @@ groups = st.builds(
     names,
     names,
 )
+tcp_destinations: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    destinations, st.just({"forwardSniClusterName": {}}), st.just({})
+)
+tcp_ssl = st.sampled_from([{}, {"sslConfig": {"sniDomains": ["a.com"]}}, {"sslConfig": {"secretRef": ref("missing")}}])
+tcp_hosts = st.builds(lambda destination, ssl: {"destination": destination, **ssl}, tcp_destinations, tcp_ssl)
+tcp_options = st.sampled_from([{}, {"tcpProxySettings": {"maxConnectAttempts": 0}}, {"connectionLimit": {}}])
+tcp_gateways = st.builds(
+    lambda hosts, options: {"tcpHosts": hosts, "options": options}, st.lists(tcp_hosts, max_size=3), tcp_options
+)
+matchers = st.sampled_from(
+    [
+        {},
+        {"sslConfig": {"sniDomains": ["a.com", "b.com"]}},
+        {"sourcePrefixRanges": [{"addressPrefix": "10.0.0.0", "prefixLen": 8}]},
+        {"sourcePrefixRanges": [{"addressPrefix": "10.0.0.0", "prefixLen": 99}]},
+    ]
+)
+inner_gateways = st.one_of(st.just({"httpGateway": {}}), tcp_gateways.map(lambda tcp: {"tcpGateway": tcp}))
+matched = st.builds(lambda matcher, inner: {"matcher": matcher, **inner}, matchers, inner_gateways)
+delegated: dict[str, Any] = {"delegatedTcpGateways": {"selector": {}}, "delegatedHttpGateways": {"selector": {}}}
+gateway_types = st.one_of(
+    st.just({"httpGateway": {}}),
+    st.just({"httpGateway": {}}),
+    tcp_gateways.map(lambda tcp: {"tcpGateway": tcp}),
+    st.lists(matched, max_size=3).map(lambda found: {"hybridGateway": {"matchedGateways": found}}),
+    st.just({"hybridGateway": delegated}),
+)
 gateways = st.builds(
-    lambda name, address, port, ssl: (
+    lambda name, address, port, ssl, kind: (
         "Gateway",
         name,
-        {"metadata": metadata(name), "bindAddress": address, "bindPort": port, "ssl": ssl, "httpGateway": {}},
+        {"metadata": metadata(name), "bindAddress": address, "bindPort": port, "ssl": ssl, **kind},
     ),
     names,
     st.sampled_from(["::", "127.0.0.1", "no-address"]),
     st.sampled_from([8080, 8443]),
     st.booleans(),
+    gateway_types,
 )
-puts = st.one_of(virtual_services, virtual_services, route_tables, upstreams, groups, gateways)
-deletes = st.tuples(
-    st.just("delete"), st.sampled_from(["VirtualService", "RouteTable", "Upstream", "UpstreamGroup", "Gateway"]), names
+matchables = st.builds(
+    lambda name, matcher, inner: (
+        "MatchableTcpGateway" if "tcpGateway" in inner else "MatchableHttpGateway",
+        name,
+        {"metadata": metadata(name), "matcher": matcher, **inner},
+    ),
+    names,
+    matchers,
+    inner_gateways,
 )
+puts = st.one_of(virtual_services, virtual_services, route_tables, upstreams, groups, gateways, matchables)
+KINDS_OF_STEPS = (
+    "VirtualService",
+    "RouteTable",
+    "Upstream",
+    "UpstreamGroup",
+    "Gateway",
+    "MatchableHttpGateway",
+    "MatchableTcpGateway",
+)
+deletes = st.tuples(st.just("delete"), st.sampled_from(KINDS_OF_STEPS), names)
 services = st.tuples(st.just("service"), names, st.integers(0, 2))
 steps = st.lists(st.one_of(puts, deletes, services), min_size=1, max_size=12)
 
