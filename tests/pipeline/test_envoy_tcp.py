@@ -178,3 +178,16 @@ def test_upstream_groups_are_looked_up_beside_the_group() -> None:
         ("up_gloo-system", 3)
     ]
     assert world.problems() == []
+
+
+def test_matched_gateways_with_one_server_name_are_a_conflict() -> None:
+    """Of two gateways behind different matchers that take the same connections the first one is served."""
+    tcp = {"tcpGateway": {"tcpHosts": [host(sslConfig={"sniDomains": ["a.com"]})]}}
+    matched = [{"matcher": {"sslConfig": {"sniDomains": names}}, **tcp} for names in (["a.com"], ["a.com", "b.com"])]
+    metadata = {"name": "both", "namespace": "gloo-system"}
+    document = {"kind": "Gateway", "metadata": metadata, "bindAddress": "::", "bindPort": 8080}
+    world = make_world(yaml.safe_dump({**document, "hybridGateway": {"matchedGateways": matched}}), upstream())
+
+    assert len(chains(world)) == 1
+    (said,) = world.said("Gateway", "both")
+    assert said.startswith("error hybridGateway.matchedGateways[1].tcpGateway.tcpHosts[0].sslConfig.sniDomains: TLS")

@@ -314,3 +314,11 @@ def test_ssl_of_a_gateway_is_for_http_gateways(kind: dict[str, Any], remedy: str
     assert said == f"warning Gateway gloo-system.gateway-proxy ssl: has no effect here: {remedy}; remove it"
     assert outcome.listener()
     assert run(gateway(ssl=False, **kind), VS).said() == []
+
+
+def test_isolation_leaves_tcp_gateways_alone() -> None:
+    """A hybrid gateway of TCP gateways only works whether virtual hosts are isolated or not."""
+    text = matched({"matcher": {"sourcePrefixRanges": [RANGE]}, "tcpGateway": {"tcpHosts": [HOST]}})
+    outcome = translate({"Gateway": [text]}, "gateway: {isolateVirtualHostsBySslConfig: true}")
+    assert outcome.said() == []
+    assert [group.path for group in outcome.listener().tcp] == ["hybridGateway.matchedGateways[0].tcpGateway"]
