@@ -151,6 +151,18 @@ GATEWAYS: Final[dict[str, dict[str, Any]]] = {
             "options": {"tcpProxySettings": {"idleTimeout": "0.2s"}},
         }
     },
+    "limited": {
+        "tcpGateway": {
+            "tcpHosts": [{"destination": _single("one")}],
+            "options": {"connectionLimit": {"maxActiveConnections": 1}},
+        }
+    },
+    "bucket": {
+        "tcpGateway": {
+            "tcpHosts": [{"destination": _single("one")}],
+            "options": {"localRatelimit": {"maxTokens": 2, "fillInterval": "600s"}},
+        }
+    },
     "hybrid": {
         "hybridGateway": {
             "matchedGateways": [
@@ -267,6 +279,18 @@ def test_silent_connections_are_closed(gateways: Gateways) -> None:
     with _connected(gateways.ports["idle"]) as connection:
         assert connection.recv(4096) == b"one\n"
         assert connection.recv(4096) == b""
+
+
+def test_connections_are_limited(gateways: Gateways) -> None:
+    """A second connection beside the allowed one is closed without an answer."""
+    with _connected(gateways.ports["limited"]) as first:
+        assert _first_line(first) == "one"
+        assert gateways.greeting("limited") == ""
+
+
+def test_new_connections_are_counted(gateways: Gateways) -> None:
+    """Two tokens let two connections in, one after the other; the third is closed."""
+    assert [gateways.greeting("bucket") for _ in range(3)] == ["one", "one", ""]
 
 
 HYBRID: Final[list[tuple[str, Callable[[Gateways], str], str]]] = [
