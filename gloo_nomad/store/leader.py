@@ -18,11 +18,11 @@ from gloo_nomad.clients.http import WorldError
 
 log = structlog.get_logger(__name__)
 
-SESSION_TTL: Final = 15
-"""Seconds that a lock outlives its holder (Consul's minimum is 10, and it may take twice as long)."""
-SAFETY: Final = 4.0
+SESSION_TTL: Final = 10
+"""Seconds that a lock outlives its holder: the least that Consul takes, which may make it twice as long."""
+SAFETY: Final = 3.0
 """Seconds before the end of an unrenewed session at which its holder no longer counts on it."""
-LOOK: Final = 5.0
+LOOK: Final = 3.0
 """Seconds of one look at the lock; Consul answers earlier when its holder changes."""
 RETRY: Final = 2.0
 """Seconds between tries while Consul does not answer."""
@@ -71,11 +71,12 @@ class Leader:
         while loop.time() < sure_until:
             try:
                 async with asyncio.timeout_at(sure_until):
-                    index = await self._look(session, index)
-                    renewed = loop.time()
+                    asked = loop.time()
                     if not await self.client.session_renew(session):
                         return
-                    sure_until = renewed + SESSION_TTL - SAFETY
+                    sure_until = asked + SESSION_TTL - SAFETY
+                async with asyncio.timeout_at(sure_until):
+                    index = await self._look(session, index)
                     await asyncio.sleep(PACE)
             except TimeoutError:
                 return
