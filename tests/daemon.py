@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,22 @@ class Daemon:
         """An admin page, decoded."""
         return fetch(self.admin_port, page).json()
 
+    def waiting_for(self) -> list[str]:
+        """What it waits for before it is ready; empty once it is."""
+        found: list[str] = self.admin("/readyz")["waitingFor"]
+        return found
+
+    def terminate(self, within: float = 10.0) -> float:
+        """Ends it as Nomad does, and checks that it ends well: code 0, no traceback; the seconds that it took."""
+        began = time.monotonic()
+        self.server.process.terminate()
+        code = self.server.process.wait(within)
+        took = time.monotonic() - began
+        log = self.server.log.read_text()
+        assert code == 0, log[-3000:]
+        assert "Traceback" not in log, log[-3000:]
+        return took
+
     def problems_of(self, name: str) -> list[dict[str, Any]]:
         """What the admin page says of an object."""
         return [problem for problem in self.admin("/problems") if name in json.dumps(problem)]
@@ -91,9 +108,11 @@ def start_daemon(
     roles: tuple[str, ...] = ("gloo",),
     settings: dict[str, Any] | None = None,
     environ: dict[str, str] | None = None,
+    xds_port: int = 0,
+    ready: bool = True,
 ) -> Daemon:
-    """Starts the daemon with a Settings file and waits until it is ready."""
-    xds, admin, front_door = ports(), ports(), ports()
+    """Starts the daemon with a Settings file and waits until it is ready, or with *ready* false until it answers."""
+    xds, admin, front_door = xds_port or ports(), ports(), ports()
     document = {
         "metadata": {"name": "default", "namespace": NAMESPACE},
         "consulKvSource": {"rootKey": root},
@@ -108,5 +127,5 @@ def start_daemon(
     for role in roles:
         command += ["--role", role]
     server = start_process("gloo-nomad", command, folder / "gloo.log", env={**os.environ, **(environ or {})})
-    wait_ready(server, lambda: fetch(admin, "/readyz").status == 200)
+    wait_ready(server, lambda: fetch(admin, "/readyz").status == 200 or not ready)
     return Daemon(server, consul, root, xds, admin, front_door)
