@@ -7,6 +7,7 @@ exist is one that does not answer: requests fail, unless ``failureModeAllow``.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/ext_proc_filter
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,12 +17,20 @@ from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
 from gloo_nomad.acceptance.headers import name_fault, value_fault
+from gloo_nomad.acceptance.quoting import quote
 from gloo_nomad.acceptance.regexes import regex_fault
 from gloo_nomad.acceptance.rules import broken_rules
-from gloo_nomad.api.gen import extproc_pb2, filter_stage_pb2, route_options_pb2, virtual_host_options_pb2
+from gloo_nomad.api.gen import (
+    envoy_core_pb2,
+    envoy_matcher_pb2,
+    extproc_pb2,
+    filter_stage_pb2,
+    route_options_pb2,
+    virtual_host_options_pb2,
+)
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.messages import regex_matcher, typed_config
-from gloo_nomad.options.guards import refuse_durations, refuse_enum
+from gloo_nomad.options.guards import field_path, refuse_durations, refuse_enum
 from gloo_nomad.options.hooks import EVERY, Claims, ListenerContext, RouteContext, VirtualHostContext
 from gloo_nomad.options.servers import MISSING_CLUSTER, about_settings, missing_server, server_cluster
 from gloo_nomad.options.stages import Position, Stage, StagedFilter
@@ -29,6 +38,18 @@ from gloo_nomad.reports import Finding, Findings, error, is_rejected, warning
 
 FILTER: Final = "envoy.filters.http.ext_proc"
 _NAMES: Final = ("ext_proc_early", "ext_proc", "ext_proc_late")
+_MODES: Final = tuple(
+    f"{side}_{part}_mode" for side in ("request", "response") for part in ("header", "body", "trailer")
+)
+_ATTRIBUTE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(\['[A-Za-z0-9_.:/ -]*'\])?")
+_RESERVED: Final = frozenset(
+    (
+        "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let",
+        "loop", "namespace", "null", "package", "return", "true", "var", "void", "while",
+    )
+)  # fmt: skip
+"""Words of CEL that are no names: https://github.com/google/cel-spec/blob/master/doc/langdef.md#syntax."""
+_LEAST_NANOSECONDS: Final = 1_000_000
 _OPTIONS: Final = "extproc.options.gloo.solo.io"
 
 FIELDS: Claims = {
@@ -151,20 +172,34 @@ def _apply_overrides(
     if wanted.HasField("grpc_service"):
         ref = wanted.grpc_service.ext_proc_server_ref
         _apply_grpc(wanted.grpc_service, server_cluster(ref, context.find_cluster), out.grpc_service)
-        for finding in _check_grpc(wanted.grpc_service):
-            yield finding.under("grpcService")
         if fault := missing_server(ref, context.find_cluster):
             yield warning("grpcService.extProcServerRef", f"{fault}; it does not answer")
-    yield from _refused(out)
+    findings = [finding.under("grpcService") for finding in _check_grpc(wanted.grpc_service)]
+    findings += _check_attributes(wanted)
+    for name in _MODES if wanted.HasField("processing_mode") else ():
+        findings += refuse_enum(wanted.processing_mode, name, "processingMode")
+    yield from findings or _refused(out)
 
 
 def _check(settings: extproc_pb2.Settings, built: Any) -> Iterator[Finding]:
     findings = [finding.under("grpcService") for finding in _check_grpc(settings.grpc_service)]
+    findings += _check_attributes(settings)
     findings += refuse_durations(settings, ("message_timeout", "max_message_timeout"))
+    for name in _MODES:
+        findings += refuse_enum(settings.processing_mode, name, "processingMode")
     for name in ("stage", "predicate"):
         findings += refuse_enum(settings.filter_stage, name, "filterStage")
     findings += _check_expressions(settings)
     yield from findings or _refused(built)
+
+
+def _check_attributes(settings: Any) -> Iterator[Finding]:
+    """Envoy reads them as expressions of CEL, of which only those that name an attribute are let through."""
+    for field in ("request_attributes", "response_attributes"):
+        for index, attribute in enumerate(getattr(settings, field)):
+            if not _ATTRIBUTE.fullmatch(attribute) or not _RESERVED.isdisjoint(attribute.split(".")):
+                text = f"{quote(attribute)} names no attribute; write one like request.path or request.headers['x-id']"
+                yield error(f"{field_path(settings, field)}[{index}]", text)
 
 
 def _check_expressions(settings: extproc_pb2.Settings) -> Iterator[Finding]:
@@ -180,8 +215,16 @@ def _check_expressions(settings: extproc_pb2.Settings) -> Iterator[Finding]:
         ("disallowedHeaders", settings.forward_rules.disallowed_headers),
     ):
         for index, pattern in enumerate(headers.patterns):
-            if pattern.HasField("safe_regex") and (fault := regex_fault(pattern.safe_regex.regex)):
-                yield error(f"forwardRules.{written}.patterns[{index}].safeRegex", fault)
+            yield from _check_pattern(pattern, f"forwardRules.{written}.patterns[{index}]")
+
+
+def _check_pattern(pattern: envoy_matcher_pb2.StringMatcher, path: str) -> Iterator[Finding]:
+    if not pattern.HasField("safe_regex"):
+        return
+    if fault := regex_fault(pattern.safe_regex.regex):
+        yield error(f"{path}.safeRegex", fault)
+    if pattern.ignore_case:
+        yield error(f"{path}.ignoreCase", "does not go with a regular expression; begin that with (?i)")
 
 
 def _refused(built: Any) -> Iterator[Finding]:
@@ -191,9 +234,25 @@ def _refused(built: Any) -> Iterator[Finding]:
 def _check_grpc(service: extproc_pb2.GrpcService) -> Iterator[Finding]:
     if fault := value_fault(service.authority.value):
         yield error("authority", fault)
+    yield from refuse_durations(service, ("timeout",))
+    if service.retry_policy.HasField("retry_back_off"):
+        for finding in _check_back_off(service.retry_policy.retry_back_off):
+            yield finding.under("retryPolicy.retryBackOff")
     for index, header in enumerate(service.initial_metadata):
         if fault := name_fault(header.key) or value_fault(header.value):
             yield error(f"initialMetadata[{index}]", fault)
+
+
+def _check_back_off(back_off: envoy_core_pb2.BackoffStrategy) -> Iterator[Finding]:
+    faults = [*refuse_durations(back_off, ("base_interval", "max_interval"))]
+    yield from faults
+    first, longest = back_off.base_interval.ToNanoseconds(), back_off.max_interval.ToNanoseconds()
+    if faults:
+        return
+    if first < _LEAST_NANOSECONDS:
+        yield error("baseInterval", "is required, and at least 0.001s")
+    elif back_off.HasField("max_interval") and longest < first:
+        yield error("maxInterval", "must not be less than baseInterval")
 
 
 def _build_filter(settings: Any, cluster: str) -> Any:

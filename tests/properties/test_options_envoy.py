@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from google.protobuf import json_format, symbol_database
+from google.protobuf import json_format, symbol_database, wrappers_pb2
 
 from gloo_nomad.options.hooks import Claims
 from gloo_nomad.options.registry import modules
@@ -18,6 +18,7 @@ from tests.golden.frame import fill_frame
 from tests.golden.world import ROLE, run_pipeline
 
 HOSTS_PER_RUN: Final = 300
+GATEWAYS_PER_RUN: Final = 150
 TEXTS: Final = (
     "", "a", "x-header", "X-Header", "a b", "a\nb", "\r", "\x7f", "\t", "\u00e9", "\U0001f600",
     ":path", "host", "Host", "*", "/", "/a",
@@ -26,6 +27,11 @@ TEXTS: Final = (
     "a" * 200, "a" * 20_000, "5xx", "5xx,gateway-error", "retriable-status-codes", "https://example.com", "86400",
     "-1", "1e9", "example.com:80", "%DYNAMIC_METADATA(a:b)%", "%UPSTREAM_METADATA(a)%", "%CEL(a)%", "=", ";", ",",
 )  # fmt: skip
+_SERVER: Final = {"name": "x-header", "namespace": "x-header"}
+SETTINGS: Final = {"extauth": {"extauthzServerRef": _SERVER}, "ratelimitServer": {"ratelimitServerRef": _SERVER}}
+"""Servers for what wants to ask some."""
+ON_ENVOYS_DISK: Final = frozenset({"proto_descriptor"})
+"""Files that only Envoy can look into."""
 FORMATS: Final = tuple(text for text in TEXTS if "%" in text or not text.isprintable())
 PLAIN: Final = {
     "allow_origin_regex": "[a-z]+",
@@ -35,8 +41,11 @@ PLAIN: Final = {
     "max_interval": 5,
     "path": "/a",
     "percentage": 50,
+    "file_path": "/a",
     "prefix_rewrite": "/a",
     "regex": "[a-z]+",
+    "request_attributes": "request.path",
+    "response_attributes": "response.code",
     "retriable_status_codes": 503,
     "retry_on": "5xx",
 }
@@ -74,6 +83,8 @@ class Dice:
             self._fill_duration(message)
         elif name == "google.protobuf.Struct":
             message.update({self.random.choice(TEXTS): self.random.choice(TEXTS)})
+        elif name == "google.protobuf.Any":
+            message.Pack(wrappers_pb2.StringValue(value=self.random.choice(TEXTS)))
         else:
             for field in self._fields(message.DESCRIPTOR):
                 self._fill_field(message, field, depth + 1)
@@ -82,6 +93,7 @@ class Dice:
         """Most fields, and of each oneof a single one."""
         chosen = {oneof.name: self.random.choice(oneof.fields) for oneof in descriptor.oneofs}
         alone = [field for field in descriptor.fields if field.containing_oneof is None]
+        chosen = {name: field for name, field in chosen.items() if field.name not in ON_ENVOYS_DISK}
         return [field for field in (*alone, *chosen.values()) if self.random.random() < 0.92]
 
     def _fill_duration(self, message: Any) -> None:
@@ -106,14 +118,23 @@ class Dice:
             else:
                 setattr(message, field.name, value)
         elif field.message_type.GetOptions().map_entry:
-            self._fill(target[self.random.choice(TEXTS)], depth)
+            self._fill_entry(target, field.message_type.fields_by_name["value"], depth)
         else:
             inner = target.add() if field.is_repeated else target
             inner.SetInParent()
             self._fill(inner, depth)
 
+    def _fill_entry(self, target: Any, value: Any, depth: int) -> None:
+        key = self.random.choice(TEXTS)
+        if value.message_type is None:
+            target[key] = self._scalar(value)
+        else:
+            self._fill(target[key], depth)
+
     def _scalar(self, field: Any) -> Any:
         bad = self.random.random() < BADNESS
+        if field.type == field.TYPE_BYTES:
+            return self.random.randbytes(3)
         if field.cpp_type == field.CPPTYPE_STRING:
             return (
                 self.random.choice(FORMATS if field.name == "value" else TEXTS)
@@ -148,12 +169,19 @@ def _host(dice: Dice, number: int) -> dict[str, Any]:
     return {"kind": "VirtualService", "metadata": {"name": f"host-{number}"}, "virtualHost": host}
 
 
+def _gateway(dice: Dice, number: int) -> dict[str, Any]:
+    address = {"bindAddress": "127.0.0.1", "bindPort": 20_000 + number}
+    options = dice.options("HttpListenerOptions")
+    return {"kind": "Gateway", "metadata": {"name": f"g{number}"}, **address, "httpGateway": {"options": options}}
+
+
 def _objects(seed: int) -> list[dict[str, Any]]:
     """Half of the virtual services have a random option on the route, the others on the virtual host."""
     dice = Dice(seed)
     secret = {"kind": "Secret", "metadata": {"name": "x-header", "namespace": "x-header"}}
     return [
         {**secret, "header": {"headers": {"x-secret": "100%"}}},
+        {"kind": "Upstream", "metadata": {"name": "x-header", "namespace": "x-header"}},
         *(_host(dice, number) for number in range(HOSTS_PER_RUN)),
     ]
 
@@ -162,10 +190,25 @@ def _objects(seed: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("seed", range(4))
 def test_envoy_takes_whatever_is_left_of_random_options(seed: int, envoy_binary: Path, tmp_path: Path) -> None:
     """Of hundreds of random options some are refused by us, and all the rest is loaded by Envoy."""
-    outcome = run_pipeline(fill_frame(_objects(seed)))
+    outcome = run_pipeline(fill_frame(_objects(seed)), SETTINGS)
     refused = [problem for problem in outcome.problems if problem["severity"] == "error"]
     unexplained = [problem for problem in refused if problem["message"].startswith("Envoy refuses it")]
 
     assert 30 < len({problem["object"] for problem in refused}) < HOSTS_PER_RUN - 50
     assert unexplained == [], "an option has to refuse it with a reason of its own"
+    assert validate_snapshot(outcome.snapshots[ROLE], envoy_binary, tmp_path)[-600:] == ""
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("seed", range(2))
+def test_envoy_takes_whatever_is_left_of_random_gateways(seed: int, envoy_binary: Path, tmp_path: Path) -> None:
+    """The same for options of gateways: those that Envoy would refuse have no listener."""
+    dice = Dice(seed)
+    upstream = {"kind": "Upstream", "metadata": {"name": "x-header", "namespace": "x-header"}}
+    checked = {"kind": "VirtualService", "virtualHost": {"options": {"extauth": {"customAuth": {}}}}}
+    gateways = [_gateway(dice, number) for number in range(GATEWAYS_PER_RUN)]
+    outcome = run_pipeline(fill_frame([upstream, checked, *gateways]), SETTINGS)
+    refused = {problem["object"] for problem in outcome.problems if problem["severity"] == "error"}
+
+    assert 10 < len(refused) < GATEWAYS_PER_RUN - 10
     assert validate_snapshot(outcome.snapshots[ROLE], envoy_binary, tmp_path)[-600:] == ""
