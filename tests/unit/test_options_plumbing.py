@@ -75,6 +75,16 @@ def test_a_field_has_one_owner() -> None:
         registry.collect([one, module("three", FIELDS={"a.A": ("x",)})])
 
 
+def test_refused_fields_are_known_and_not_supported() -> None:
+    """A module that answers a field with an error owns it, and does not make it work."""
+    one = module("one", FIELDS={"a.A": ("x",)}, REFUSED={"a.A": ("y",)})
+
+    assert registry.collect([one]) == {"a.A": frozenset({"x"})}
+    assert registry.collect_refused([one]) == {"a.A": frozenset({"y"})}
+    with pytest.raises(registry.ClaimedTwiceError, match=r"a\.A\.y is claimed by one and by two"):
+        registry.collect([one, module("two", FIELDS={"a.A": ("y",)})])
+
+
 def test_filters_are_left_out_unless_used() -> None:
     """A filter that nothing configures is left out, unless the settings keep unused ones."""
     keep = settings_pb2.Settings()
