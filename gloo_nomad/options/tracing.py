@@ -14,8 +14,8 @@ from envoy.type.tracing.v3 import custom_tag_pb2
 from gloo_nomad.acceptance.headers import name_fault, value_fault
 from gloo_nomad.api.gen import envoy_trace_pb2, http_listener_options_pb2, tracing_pb2
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.messages import typed_config
-from gloo_nomad.options.guards import field_path, refuse_breaches, refuse_enum, refuse_percentage
+from gloo_nomad.messages import duration, typed_config
+from gloo_nomad.options.guards import field_path, refuse_breaches, refuse_durations, refuse_enum, refuse_percentage
 from gloo_nomad.options.hooks import EVERY, Claims, ListenerContext
 from gloo_nomad.reports import Finding, Findings, error, is_rejected, warning
 
@@ -204,8 +204,8 @@ def _check_provider(wanted: Any) -> Iterator[Finding]:
     elif isinstance(wanted, envoy_trace_pb2.DatadogConfig):
         if fault := value_fault(wanted.collector_hostname):
             yield error("collectorHostname", fault)
-        interval = wanted.remote_config
-        if interval.HasField("polling_interval") and interval.polling_interval.ToNanoseconds() <= 0:
+        yield from refuse_durations(wanted.remote_config, ("polling_interval",), "remoteConfig")
+        if wanted.remote_config.HasField("polling_interval") and wanted.remote_config.polling_interval == duration(0):
             yield error("remoteConfig.pollingInterval", "must be longer than 0s")
     elif fault := value_fault(wanted.grpc_service.authority):
         yield error("grpcService.authority", fault)

@@ -7,6 +7,7 @@ from google.protobuf import json_format
 
 from gloo_nomad.api.gen import core_pb2, route_options_pb2, secret_pb2, virtual_host_options_pb2
 from gloo_nomad.options.claims import unclaimed
+from gloo_nomad.options.hooks import EXTENSION_NAMES
 from gloo_nomad.reports import Severity
 
 ROUTE = "gloo.solo.io.RouteOptions"
@@ -93,3 +94,15 @@ def test_only_what_is_set() -> None:
 
     assert paths({}, empty, out) == []
     assert paths({"cors": {}}, empty, out) == ["cors"]
+
+
+def test_names_of_extensions() -> None:
+    """Of extensions outside the contract those that some module reads are known by name; others are named."""
+    out = json_format.ParseDict(
+        {"extensions": {"configs": {"known": {}, "other": {}}}}, route_options_pb2.RouteOptions()
+    )
+    claimed = {ROUTE: frozenset({"extensions"}), EXTENSION_NAMES: frozenset({"known"})}
+
+    assert [(finding.path, finding.message) for finding in unclaimed(out, claimed)] == [
+        ("extensions.configs[other]", "is not known; these are: known")
+    ]
