@@ -97,15 +97,24 @@ def apply_destination(
 def apply_route_configuration(
     options: http_listener_options_pb2.HttpListenerOptions, out: Any, context: ListenerContext
 ) -> None:
-    """Only what asks for it is checked."""
-    if _server(options, context.settings)[0] is not None and context.needs(FILTER):
+    """Only what asks for it is checked.
+
+    That is said here and not by ``HttpFilter.disabled``, so that a filter before this one that chooses another route
+    cannot lead past the check.
+    """
+    if _server(options, context.settings)[0] is not None:
         disabled = ext_authz_pb2.ExtAuthzPerRoute(disabled=True)
         out.typed_per_filter_config[FILTER].CopyFrom(typed_config(disabled))
 
 
 def http_filters(context: ListenerContext) -> Iterable[StagedFilter | Finding]:
+    """The filter is there whether something asks for it or not.
+
+    A filter that came with the first protected route would not be on connections that are open already, and Envoy
+    serves them the new routes all the same until they are drained.
+    """
     server, path = _server(context.options, context.settings)
-    if server is None or not (path or context.needs(FILTER)):
+    if server is None:
         return
     findings = [*_check(server)]
     closed = is_rejected(findings)
@@ -113,10 +122,9 @@ def http_filters(context: ListenerContext) -> Iterable[StagedFilter | Finding]:
         findings.append(warning("extauthzServerRef", f"{fault}; what asks for extauth is refused"))
         closed = True
     yield from (finding.under(path) if path else about_settings("extauth", finding) for finding in findings)
-    if context.needs(FILTER):
-        cluster = server_cluster(server.extauthz_server_ref, context.find_cluster)
-        config = typed_config(_build_closed() if closed else _build_filter(server, cluster))
-        yield StagedFilter(Stage.AUTHN, http_connection_manager_pb2.HttpFilter(name=FILTER, typed_config=config))
+    cluster = server_cluster(server.extauthz_server_ref, context.find_cluster)
+    config = typed_config(_build_closed() if closed else _build_filter(server, cluster))
+    yield StagedFilter(Stage.AUTHN, http_connection_manager_pb2.HttpFilter(name=FILTER, typed_config=config))
 
 
 def _server(options: Any, settings: settings_pb2.Settings) -> tuple[extauth_pb2.Settings | None, str]:

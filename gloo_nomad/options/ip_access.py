@@ -4,6 +4,9 @@
 refused with 403; if there is an ``allow``, so is one that is not in it. A route's lists take the place of its virtual
 host's as a whole. The address is the client's as Envoy knows it: see ``useRemoteAddress`` and ``xffNumTrustedHops`` of
 ``httpConnectionManagerSettings``. The contract has no field for this, so it is an extension.
+
+The first list behind a gateway adds a filter to its listener. Connections that are open by then go on without it until
+Envoy has drained them.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/rbac_filter
 """
 
@@ -15,7 +18,7 @@ from envoy.config.core.v3 import address_pb2
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as rbac_filter_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Struct, Value
 
 from gloo_nomad.acceptance.quoting import quote
 from gloo_nomad.api.gen import route_options_pb2, virtual_host_options_pb2
@@ -60,36 +63,41 @@ def _apply(configs: Any, out: Any) -> Iterator[Finding]:
     if EXTENSION not in configs:
         return
     ranges: dict[str, list[Any]] = {name: [] for name in _LISTS}
-    findings = [*_parse_ranges(json_format.MessageToDict(configs[EXTENSION]), ranges)]
+    findings = [*_parse_ranges(configs[EXTENSION], ranges)]
     yield from findings
     if not findings:
         out.typed_per_filter_config[FILTER].CopyFrom(typed_config(_build_rules(ranges["allow"], ranges["deny"])))
 
 
-def _parse_ranges(config: dict[str, Any], out: dict[str, list[Any]]) -> Iterator[Finding]:
+def _parse_ranges(config: Struct, out: dict[str, list[Any]]) -> Iterator[Finding]:
     """Envoy's ranges of each list go to *out*; a mistake is an error, because the list would let others in."""
-    for name in sorted(config):
+    for name in sorted(config.fields):
         if name not in _LISTS:
             yield unprotected(_PATH, f"has no field {quote(name)}; it has allow and deny")
     for name in _LISTS:
-        entries = config.get(name, [])
-        if not isinstance(entries, list) or len(entries) > MAX_RANGES:
-            yield unprotected(f"{_PATH}.{name}", f"must be a list of at most {MAX_RANGES} addresses and ranges")
-            continue
-        for index, entry in enumerate(entries):
-            found = _parse_range(entry)
-            if found is None:
-                text = f"{quote(str(entry))} is neither an IP address nor a range like 10.0.0.0/8"
-                yield unprotected(f"{_PATH}.{name}[{index}]", text)
-            else:
-                out[name].append(found)
-    if not any(config.get(name) for name in _LISTS):
-        yield unprotected(_PATH, "says nothing: give it allow or deny")
+        if name in config.fields:
+            yield from _parse_list(config.fields[name], f"{_PATH}.{name}", out[name])
+    if not any(name in config.fields and config.fields[name].list_value.values for name in _LISTS):
+        yield unprotected(_PATH, "says nothing: give it a list allow or deny")
 
 
-def _parse_range(entry: Any) -> Any:
+def _parse_list(entries: Value, path: str, out: list[Any]) -> Iterator[Finding]:
+    if entries.WhichOneof("kind") != "list_value" or len(entries.list_value.values) > MAX_RANGES:
+        yield unprotected(path, f"must be a list of at most {MAX_RANGES} addresses and ranges")
+        return
+    for index, entry in enumerate(entries.list_value.values):
+        found = _parse_range(entry.string_value)
+        if found is None:
+            said = quote(entry.string_value) if entry.HasField("string_value") else "the entry"
+            text = f"{said} is neither an IP address nor a range like 10.0.0.0/8"
+            yield unprotected(f"{path}[{index}]", text)
+        else:
+            out.append(found)
+
+
+def _parse_range(text: str) -> Any:
     try:
-        network = ipaddress.ip_network(entry, strict=False) if isinstance(entry, str) and "%" not in entry else None
+        network = ipaddress.ip_network(text, strict=False) if "%" not in text else None
     except ValueError:
         network = None
     if network is None:
