@@ -16,6 +16,7 @@ from gloo_nomad.demo.nomad import NomadAgent, start_nomad
 from gloo_nomad.demo.openbao import OpenBao, start_openbao
 from gloo_nomad.demo.ports import free_port as find_free_port
 from gloo_nomad.demo.processes import ServerError, ServerProcess
+from tests.site import Place
 
 CHECKOUT = Path(__file__).parent.parent
 _numbers = itertools.count(1)
@@ -139,3 +140,17 @@ def run_echo(tmp_path: Path) -> Iterator[Callable[..., int]]:
     yield start
     for server in running:
         server.stop()
+
+
+@pytest.fixture
+def place(
+    consul: ConsulAgent,
+    root_key: str,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    run_envoy: Callable[..., Envoy],
+) -> Iterator[Place]:
+    """Daemons on the common Consul, below a root of the test's own, each with an Envoy if the test wants one."""
+    found = Place(tmp_path, consul, root_key, free_port, run_envoy)
+    yield found
+    found.stop()
