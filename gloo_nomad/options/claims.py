@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from gloo_nomad.options.hooks import EVERY, EXTENSION_NAMES
+from gloo_nomad.options.hooks import EVERY, EXTENSIONS_MESSAGE, extension_claims
 from gloo_nomad.reports import Finding, warning
 
 _ALL: Final = frozenset(EVERY)
@@ -35,16 +35,15 @@ def _walk(message: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iter
         here = f"{path}.{descriptor.camelcase_name}" if path else descriptor.camelcase_name
         if descriptor.name not in known and known != _ALL:
             yield warning(here, "is not supported; the rest of the object is served without it")
+        elif descriptor.message_type is not None and descriptor.message_type.full_name == EXTENSIONS_MESSAGE:
+            for key in sorted(set(value.configs) - claims.get(extension_claims(name), _NONE)):
+                yield warning(f"{here}.configs[{key}]", "is no extension that is known here; it has no effect")
         elif descriptor.message_type is not None:
             yield from _walk_value(descriptor, value, claims, here)
 
 
 def _walk_value(descriptor: Any, value: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iterator[Finding]:
-    if descriptor.full_name == EXTENSION_NAMES:
-        known = claims.get(EXTENSION_NAMES, _NONE)
-        for key in sorted(set(value) - known):
-            yield warning(f"{path}[{key}]", f"is not known; these are: {', '.join(sorted(known))}")
-    elif descriptor.message_type.GetOptions().map_entry:
+    if descriptor.message_type.GetOptions().map_entry:
         if descriptor.message_type.fields_by_name["value"].message_type is not None:
             for key in sorted(value):
                 yield from _walk(value[key], claims, f"{path}[{key}]")

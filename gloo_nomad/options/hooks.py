@@ -12,7 +12,7 @@
 ``ROUTES_READ``
     The fields of HttpListenerOptions that hooks of virtual hosts, routes and destinations look at.
 ``EXTENSIONS``
-    The names in ``extensions.configs`` that it reads; a module that has some puts ``extensions`` among its ``READS``.
+    The names in ``extensions.configs`` that it reads, of those messages whose ``extensions`` it claims.
 
 A hook changes nothing but its parameter ``out``, keeps no state, and returns what it has to say about the object
 (``reports.error`` rejects, ``reports.warning`` does not; paths are relative to the options message).
@@ -41,9 +41,13 @@ from gloo_nomad.reports import Finding, Findings
 from gloo_nomad.store.memo import Reads
 
 EVERY: Final = ("*",)
-EXTENSION_NAMES: Final = "gloo.solo.io.Extensions.configs"
-"""Under which the names of extensions stand among the claims."""
+EXTENSIONS_MESSAGE: Final = "gloo.solo.io.Extensions"
 Claims = dict[str, tuple[str, ...]]
+
+
+def extension_claims(message: str) -> str:
+    """Under which the names of a message's extensions stand among the claims."""
+    return f"{message}.extensions"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, Final
 
-from gloo_nomad.options.hooks import EVERY, EXTENSION_NAMES, HOOK_NAMES, Claims
+from gloo_nomad.options.hooks import EVERY, HOOK_NAMES, Claims, extension_claims
 
 _PLUMBING: Final = frozenset(
     {"hooks", "stages", "registry", "claims", "cases", "guards", "added_headers", "servers", "custom_health_checks"}
@@ -56,8 +56,8 @@ def collect(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
         for table in ("FIELDS", "READS", "REFUSES"):
             for message, name in _claimed(module, table):
                 claims.setdefault(message, set()).add(name)
-        if names := getattr(module, "EXTENSIONS", ()):
-            claims.setdefault(EXTENSION_NAMES, set()).update(names)
+                if name == "extensions":
+                    claims.setdefault(extension_claims(message), set()).update(getattr(module, "EXTENSIONS", ()))
     return {message: frozenset(names) for message, names in claims.items()}
 
 
