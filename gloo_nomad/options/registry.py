@@ -53,11 +53,11 @@ def collect(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
             other = owners.setdefault((message, name), module.__name__)
             if other != module.__name__:
                 raise ClaimedTwiceError(f"{message}.{name} is claimed by {other} and by {module.__name__}")
-        for table in ("FIELDS", "READS", "REFUSES"):
-            for message, name in _claimed(module, table):
-                claims.setdefault(message, set()).add(name)
-                if name == "extensions":
-                    claims.setdefault(extension_claims(message), set()).update(getattr(module, "EXTENSIONS", ()))
+        claimed = [pair for table in ("FIELDS", "READS", "REFUSES") for pair in _claimed(module, table)]
+        for message, name in claimed:
+            claims.setdefault(message, set()).add(name)
+            if name == "extensions":
+                claims.setdefault(extension_claims(message), set()).update(getattr(module, "EXTENSIONS", ()))
     return {message: frozenset(names) for message, names in claims.items()}
 
 
