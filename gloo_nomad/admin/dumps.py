@@ -30,6 +30,11 @@ SHORT_NAMES: Final[Mapping[str, str]] = {
 _BY_TYPE: Final = {name: short for short, name in SHORT_NAMES.items()}
 
 
+def is_type(name: str) -> bool:
+    """Whether Envoy has resources of that type: by its short name, or by its type URL."""
+    return name in SHORT_NAMES or name.rpartition("/")[2] in _BY_TYPE
+
+
 def redactor_for(snapshot: ConfigSnapshot) -> Redactor:
     """A redactor that knows the secrets of a configuration."""
     return Redactor.knowing(snapshot.of(SECRET.name).values())

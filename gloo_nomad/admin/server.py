@@ -138,6 +138,8 @@ class _Pages:
             raise HTTPException(
                 404, f'no role "{role[:200]}"; known are {", ".join(sorted(self._view.xds())) or "none"}'
             )
+        if type_name and not dumps.is_type(type_name):
+            raise HTTPException(404, f'no type "{type_name[:200]}"; known are {", ".join(dumps.SHORT_NAMES)}')
 
         def dump() -> Any:
             redactor = dumps.redactor_for(self._view.snapshot())
@@ -170,7 +172,10 @@ async def _wanted_level(request: Request) -> str:
         received += part
         if len(received) > MAX_LOGGING_BODY:
             raise HTTPException(413, f"the body is larger than {MAX_LOGGING_BODY} bytes")
-    body = json.loads(bytes(received) or b"null")
+    try:
+        body = json.loads(bytes(received) or b"null")
+    except ValueError:
+        body = None
     if not isinstance(body, dict) or not isinstance(body.get("level"), str):
         raise ValueError('expected a body like {"level": "debug"}')  # noqa: TRY004  # the value is wrong, not a type of ours
     return str(body["level"])

@@ -9,7 +9,7 @@ from gloo_nomad.api.kinds import GATEWAY, KINDS, ROUTE_TABLE, UPSTREAM, UPSTREAM
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.cli.output import print_table, styled_state
 from gloo_nomad.cli.place import Place, cannot, opened
-from gloo_nomad.cli.standing import INVALID, Standing, standing_of
+from gloo_nomad.cli.standing import INVALID, NO_STATUS, PENDING, Standing, standing_of
 from gloo_nomad.frontdoor.answers import describe_stored
 from gloo_nomad.frontdoor.objects import NOT_STORED, ObjectsError, Stored
 from gloo_nomad.reports import Problem
@@ -48,14 +48,17 @@ def describe(found: Iterable[Stored]) -> tuple[list[dict[str, Any]], list[str]]:
     return documents, [f"{problem.ref}: {problem}" for problem in described if isinstance(problem, Problem)]
 
 
-def print_objects(found: Sequence[Stored], *, with_kind: bool) -> None:
-    """Prints the table."""
+def print_objects(found: Sequence[Stored], *, with_kind: bool, with_status: bool) -> None:
+    """Prints the table; without *with_status* (nobody writes statuses there) only what is wrong stands at the end."""
     if not found:
         print("no objects")
         return
     detail = "DETAILS" if with_kind else _COLUMNS.get(found[0].kind.name, "")
     columns = [*(["KIND"] if with_kind else []), "NAMESPACE", "NAME", *([detail] if detail else []), "STATUS"]
-    print_table(columns, [_row(stored, with_kind=with_kind, with_detail=bool(detail)) for stored in found])
+    rows = [_row(stored, with_kind=with_kind, with_detail=bool(detail)) for stored in found]
+    if not with_status and all(standing_of(stored).state in {PENDING, NO_STATUS} for stored in found):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    print_table(columns, rows)
 
 
 def _row(stored: Stored, *, with_kind: bool, with_detail: bool) -> list[str | Text]:

@@ -9,6 +9,7 @@ from typing import Final
 
 import typer
 
+from gloo_nomad import __version__
 from gloo_nomad.cli import commands
 from gloo_nomad.cli.errors import BROKEN, INTERRUPTED, CommandError
 
@@ -24,6 +25,8 @@ _EPILOG: Final = """
 gloo-nomad validate my-objects/   [dim]what is wrong with these files?[/dim]
 
 gloo-nomad run --config-dir my-objects/   [dim]serves a folder to Envoys at :9977[/dim]
+
+gloo-nomad bootstrap > envoy.yaml   [dim]what such an Envoy is started with: envoy -c envoy.yaml[/dim]
 
 gloo-nomad get vs   [dim]virtual services in Consul KV, with their status[/dim]
 """
@@ -44,7 +47,9 @@ def build_app() -> typer.Typer:
 
     @app.callback()
     def _options(
-        *, debug: bool = typer.Option(False, "--debug", envvar=DEBUG, help="Show tracebacks of unexpected failures.")
+        *,
+        debug: bool = typer.Option(False, "--debug", envvar=DEBUG, help="Show tracebacks of unexpected failures."),
+        _version: bool = typer.Option(False, "--version", help="Print the version and exit.", callback=_print_version),
     ) -> None:
         if debug:
             os.environ[DEBUG] = "true"
@@ -52,6 +57,12 @@ def build_app() -> typer.Typer:
     for module in _modules():
         module.register(app)
     return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gloo-nomad {__version__}")
+        raise typer.Exit
 
 
 def _modules() -> list[ModuleType]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,7 @@ from gloo_nomad.cli.errors import CommandError
 from gloo_nomad.cli.placeholders import stand_in
 from gloo_nomad.envoy.endpoints import translate_endpoints
 from gloo_nomad.frontdoor.defaults import build_default_gateways
-from gloo_nomad.frontdoor.documents import Document, parse_documents
+from gloo_nomad.frontdoor.documents import UNKNOWN, Document, parse_documents
 from gloo_nomad.frontdoor.overlay import duplicates, lay_over, settings_among
 from gloo_nomad.frontdoor.tree import MAX_FILE_BYTES, read_paths
 from gloo_nomad.pipeline import Pipeline, Translation
@@ -72,11 +72,18 @@ def translate_documents(documents: tuple[Document, ...]) -> Offline:
     secrets, unchecked = stand_in(documents)
     snapshot = lay_over(ConfigSnapshot(), (*documents, *secrets, *default_gateways(documents, settings)))
     translation = Pipeline().translate(snapshot, settings)
-    unreadable = tuple(problem for document in documents for problem in document.problems())
+    unreadable = tuple(problem for document in documents for problem in located(document))
     problems = (*unreadable, *duplicates(documents), *translation.problems, *unchecked)
     return Offline(
         documents, snapshot, tuple(sorted(set(problems), key=_order)), _with_endpoints(translation, snapshot)
     )
+
+
+def located(document: Document) -> Problems:
+    """Why a document is no object, and in which file; a name alone does not say where to look."""
+    if document.ref.kind == UNKNOWN:
+        return document.problems()
+    return tuple(replace(problem, message=f"{problem.message} in {document.origin}") for problem in document.problems())
 
 
 def default_gateways(documents: Iterable[Document], settings: settings_pb2.Settings) -> tuple[Document, ...]:

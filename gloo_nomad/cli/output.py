@@ -109,7 +109,7 @@ def print_problems(problems: Sequence[Problem], chosen: Format) -> None:
                 (
                     styled_level(problem.severity.name.lower()),
                     shown(problem.ref),
-                    f"{problem.path}\n{problem.message}" if problem.path else problem.message,
+                    f"{problem.path}:\n{problem.message}" if problem.path else problem.message,
                 )
                 for problem in problems
             ],

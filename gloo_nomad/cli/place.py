@@ -5,12 +5,15 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from gloo_nomad.cli.errors import CommandError
 from gloo_nomad.frontdoor.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from gloo_nomad.clients.consul import ConsulClient
 
 DEFAULT_CONSUL: Final = "127.0.0.1:8500"
 
@@ -47,14 +50,15 @@ async def opened(place: Place, environ: Mapping[str, str] = os.environ) -> Async
         CommandError: the address cannot be read, or the folder does not exist.
     """
     from gloo_nomad.frontdoor.folder_objects import FolderObjects
+    from gloo_nomad.frontdoor.kv_objects import KvObjects
 
     if place.config_dir is not None:
         if not place.config_dir.is_dir():
             raise CommandError(f"the folder {place.config_dir} does not exist")
         yield FolderObjects(place.config_dir)
         return
-    async with _consul(place, environ) as store:
-        yield store
+    async with opened_client(place, environ) as client:
+        yield KvObjects(client, place.root_key.strip("/"))
 
 
 def cannot(failure: Exception, place: Place) -> CommandError:
@@ -67,10 +71,14 @@ def cannot(failure: Exception, place: Place) -> CommandError:
 
 
 @contextlib.asynccontextmanager
-async def _consul(place: Place, environ: Mapping[str, str]) -> AsyncIterator[ObjectStore]:
+async def opened_client(place: Place, environ: Mapping[str, str] = os.environ) -> "AsyncIterator[ConsulClient]":
+    """A client of the Consul that is meant.
+
+    Raises:
+        CommandError: the address cannot be read.
+    """
     from gloo_nomad.app.clients import consul_options
     from gloo_nomad.clients.consul import ConsulClient
-    from gloo_nomad.frontdoor.kv_objects import KvObjects
     from gloo_nomad.settings import Flags, SettingsError, load_settings
 
     known = {**environ, "CONSUL_HTTP_TOKEN": place.consul_token} if place.consul_token else dict(environ)
@@ -83,6 +91,6 @@ async def _consul(place: Place, environ: Mapping[str, str]) -> AsyncIterator[Obj
         raise CommandError("no address of Consul is known: give --consul-address")
     client = ConsulClient(options)
     try:
-        yield KvObjects(client, place.root_key.strip("/"))
+        yield client
     finally:
         await client.close()

@@ -20,12 +20,14 @@ from gloo_nomad.clients.consul_answers import (
     KeysAnswer,
     KvAnswer,
     NamesAnswer,
+    RegisteredEntry,
     TxnAnswer,
     decode_health,
     decode_index,
     decode_keys,
     decode_names,
     decode_pairs,
+    decode_registered,
     decode_txn,
 )
 from gloo_nomad.clients.consul_transport import Callback, Endpoints, Params, T, Transport, dumps
@@ -195,6 +197,11 @@ class ConsulClient:
         blocking = Blocking(index, wait)
         params = [("passing", "1"), *self._dc(dc)]
         return await self._fresh(decode_health, f"/v1/health/service/{name}", params, blocking, reading)
+
+    async def registered_service(self, name: str) -> tuple[RegisteredEntry, ...]:
+        """All instances of a service, also those whose checks fail, with their metadata."""
+        path = f"/v1/health/service/{name}"
+        return await self._get(decode_registered, path, [("stale", "1"), *self._dc("")], Blocking(0, 0))
 
     async def catalog_services(
         self, dc: str = "", index: int = 0, wait: float = 60.0, reading: Reading = READ_STALE

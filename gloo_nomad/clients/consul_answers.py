@@ -79,6 +79,25 @@ class HealthEntry(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     service: Service
 
 
+class Registration(msgspec.Struct, frozen=True):
+    """What a service says of itself beside its address."""
+
+    address: str = msgspec.field(name="Address", default="")
+    meta: dict[str, str] | None = msgspec.field(name="Meta", default=None)
+
+
+class RegisteredEntry(msgspec.Struct, frozen=True, rename="pascal"):
+    """An instance with its node, for people: not on the path that requests take."""
+
+    node: Node
+    service: Registration
+
+    @property
+    def host(self) -> str:
+        """Where the instance is."""
+        return self.service.address or self.node.address
+
+
 @dataclass(frozen=True, slots=True)
 class HealthAnswer:
     """The passing instances of a service, and as of which index."""
@@ -101,6 +120,7 @@ class NamesAnswer:
 _PAIRS: Final = msgspec.json.Decoder(tuple[KvPair, ...] | None)
 _KEYS: Final = msgspec.json.Decoder(tuple[str, ...] | None)
 _ENTRIES: Final = msgspec.json.Decoder(tuple[HealthEntry, ...] | None)
+_REGISTERED: Final = msgspec.json.Decoder(tuple[RegisteredEntry, ...] | None)
 _NAMES: Final = msgspec.json.Decoder(dict[str, tuple[str, ...] | None] | None)
 
 
@@ -122,6 +142,11 @@ def decode_health(response: Any) -> HealthAnswer:
     """Instances of a service. A service that does not exist has none."""
     entries = () if response.code == 404 else _ENTRIES.decode(response.content) or ()
     return HealthAnswer(_index(response), entries, _last_contact(response))
+
+
+def decode_registered(response: Any) -> tuple[RegisteredEntry, ...]:
+    """Instances of a service with what they say of themselves."""
+    return () if response.code == 404 else _REGISTERED.decode(response.content) or ()
 
 
 def decode_names(response: Any) -> NamesAnswer:

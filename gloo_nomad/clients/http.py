@@ -20,6 +20,7 @@ answer.
 """
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -109,6 +110,13 @@ def excerpt(text: str) -> str:
     return line if len(line) <= _EXCERPT else line[: _EXCERPT - 1] + "…"
 
 
+def _why(failure: Exception) -> str:
+    """Why there was no answer, in the system's own words where it has some: connection refused, no route to host."""
+    if type(failure) is aiohttp.ClientConnectorError and failure.os_error.errno:
+        return f"cannot connect: {os.strerror(failure.os_error.errno)}"
+    return f"{type(failure).__name__}: {excerpt(str(failure))}"
+
+
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
     """An answer, whatever its code."""
@@ -169,7 +177,7 @@ class HttpSession:
         except TimeoutError:
             raise TimedOutError(f"{where}: no complete answer within {timeout:g} s") from None
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as failure:
-            raise UnreachableError(f"{where}: {type(failure).__name__}: {excerpt(str(failure))}") from None
+            raise UnreachableError(f"{where}: {_why(failure)}") from None
 
     async def close(self) -> None:
         """Ends all connections."""

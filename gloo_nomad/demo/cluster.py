@@ -21,7 +21,7 @@ from gloo_nomad.demo.nomad import NomadAgent, start_nomad
 from gloo_nomad.demo.openbao import OpenBao, start_openbao
 from gloo_nomad.demo.ports import free_port
 from gloo_nomad.demo.processes import ServerError, wait_until
-from gloo_nomad.demo.stage import Ports, read_ports, run_demo, say, show_answers, stay
+from gloo_nomad.demo.stage import Ports, read_ports, run_demo, say, show_answers, show_lines, stay
 
 JOBS: Final = Path("jobs")
 POLICY: Final = "gloo"
@@ -63,7 +63,8 @@ def _demo(stack: ExitStack) -> None:
     servers = (cluster.consul.server, cluster.nomad.server, cluster.openbao.server)
     show_answers(ports, home / "authority.pem", servers)
     say(f"Consul: http://{cluster.consul.address}/  Nomad: {cluster.nomad.address}/  Vault: {cluster.openbao.address}/")
-    say(f"change a route: CONSUL_HTTP_ADDR={cluster.consul.address} consul kv put KEY @FILE")
+    say("to go on in another terminal:")
+    show_lines(_exports(cluster), "consul kv get -keys gloo/", "gloo-nomad get all", "gloo-nomad check")
     stay(ports.seconds, servers)
 
 
@@ -118,6 +119,14 @@ def echo_variables(**values: str) -> list[str]:
 
 def _options(values: Mapping[str, str]) -> list[str]:
     return [f"-var={name}={value}" for name, value in values.items()]
+
+
+def _exports(cluster: Cluster) -> str:
+    """A line for a shell: the agents' addresses, and their programs and gloo-nomad on the path."""
+    programs = (Path(sys.executable), find_binary("consul"), find_binary("nomad"))
+    folders = dict.fromkeys(str(program.parent.absolute()) for program in programs)
+    addresses = f"CONSUL_HTTP_ADDR={cluster.consul.address} NOMAD_ADDR={cluster.nomad.address}"
+    return f'export {addresses} PATH="{":".join(folders)}:$PATH"'
 
 
 def _wait_for_services(cluster: Cluster) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gloo_nomad.acceptance.names import is_ip_address
 from gloo_nomad.demo.binaries import find_binary
 from gloo_nomad.demo.fetch import Answer, fetch
 from gloo_nomad.demo.ports import free_port
@@ -59,17 +60,19 @@ def build_bootstrap(
     *,
     xds_port: int,
     admin_port: int,
+    xds_host: str = "127.0.0.1",
+    admin_host: str = "127.0.0.1",
     role: str = "gloo-system~gateway-proxy",
     node_id: str = "gateway-proxy-1",
     delta: bool = True,
 ) -> dict[str, Any]:
-    """A bootstrap that takes everything from the xDS server on *xds_port* of loopback, by ADS.
+    """A bootstrap that takes everything from the xDS server at that host (a name or an IP) and port, by ADS.
 
     *role* is ``<write namespace>~<proxy>``; with *delta* false Envoy asks for the state of the world.
     """
     return {
         "node": {"id": node_id, "cluster": "gateway", "metadata": {"role": role}},
-        "admin": {"address": _address(admin_port)},
+        "admin": {"address": _address(admin_port, admin_host)},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "DELTA_GRPC" if delta else "GRPC",
@@ -79,25 +82,25 @@ def build_bootstrap(
             "cds_config": {"ads": {}, "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
-        "static_resources": {"clusters": [_xds_cluster(xds_port)]},
+        "static_resources": {"clusters": [_xds_cluster(xds_port, xds_host)]},
     }
 
 
-def _xds_cluster(port: int) -> dict[str, Any]:
+def _xds_cluster(port: int, host: str) -> dict[str, Any]:
     return {
         "name": XDS_CLUSTER,
-        "type": "STATIC",
+        "type": "STATIC" if is_ip_address(host) else "STRICT_DNS",
         "connect_timeout": "5s",
         "typed_extension_protocol_options": _HTTP2,
         "load_assignment": {
             "cluster_name": XDS_CLUSTER,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port, host)}}]}],
         },
     }
 
 
-def _address(port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+def _address(port: int, host: str = "127.0.0.1") -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
 def start_envoy(

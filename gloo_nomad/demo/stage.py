@@ -115,6 +115,12 @@ def _show(command: str, answer: Answer) -> None:
     )
 
 
+def show_lines(*lines: str) -> None:
+    """Prints commands as a user would type them."""
+    text = "".join(f"  $ {line}\n" for line in lines)
+    os.write(sys.stdout.fileno(), f"\n{text}\n".encode())
+
+
 def require_running(servers: Iterable[ServerProcess]) -> None:
     """Raises ``ServerError`` with the last log lines of the first server that ended."""
     for server in servers:

@@ -16,9 +16,13 @@ from typer.testing import CliRunner, Result
 from gloo_nomad.admin.metrics import Metrics
 from gloo_nomad.admin.server import build_app as build_admin
 from gloo_nomad.admin.view import AdminView, Client, SourceState
-from gloo_nomad.cli.checking import check_daemon
+from gloo_nomad.api.kinds import KINDS
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.cli.daemons import check_daemons, find_daemons
 from gloo_nomad.cli.main import build_app
+from gloo_nomad.cli.place import Place
 from gloo_nomad.demo.consul import ConsulAgent
+from gloo_nomad.reports import Problem, Severity
 from gloo_nomad.serving import serving
 
 pytestmark = pytest.mark.consul
@@ -291,7 +295,7 @@ def test_check_daemon() -> None:
 
     async def scenario() -> None:
         async with admin(AdminView(sources=lambda: [SourceState("kv", listed=True)], clients=lambda: [envoy])) as good:
-            assert [(found.level, found.message) for found in await check_daemon(good)] == [
+            assert [(found.level, found.message) for found in await check_daemons([good])] == [
                 ("ok", "listed"),
                 ("ok", "1 connected, none rejects anything"),
             ]
@@ -301,15 +305,69 @@ def test_check_daemon() -> None:
             clients=lambda: [envoy, rejecting],
         )
         async with admin(failing) as bad:
-            assert [(found.level, found.message) for found in await check_daemon(bad)] == [
+            assert [(found.level, found.message) for found in await check_daemons([bad])] == [
                 ("error", "refused"),
                 ("error", "not ready: waits for kv, first configuration"),
                 ("error", "rejected: no such filter"),
             ]
         async with admin(AdminView()) as lonely:
-            assert [found.level for found in await check_daemon(lonely)] == ["warning"]
+            assert [found.level for found in await check_daemons([lonely])] == ["warning"]
 
     asyncio.run(scenario())
+
+
+def test_check_daemon_of_a_folder(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    """Nobody writes statuses into a folder: there is no such column, and the daemon says what is wrong."""
+    (tmp_path / "virtualservices/gloo-system").mkdir(parents=True)
+    (tmp_path / "virtualservices/gloo-system/a.yaml").write_text(virtual_service())
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(build_app(), [*arguments, "--config-dir", str(tmp_path)])
+
+    assert "STATUS" not in invoke("get", "vs").stdout
+    stored = invoke("check", "--no-proxy", "-o", "json")
+    assert json.loads(stored.stdout)["findings"] == [
+        {"level": "ok", "subject": "objects", "message": "1 looked at, all are readable"}
+    ]
+    ref = KINDS["VirtualService"].object_ref(Ref("gloo-system", "a"))
+    problems = (Problem(Severity.ERROR, ref, "virtualHost", "is wrong"), Problem(Severity.WARNING, ref, "", "is odd"))
+
+    async def scenario() -> None:
+        async with admin(AdminView(problems=lambda: problems)) as address:
+            found = await check_daemons([address], problems=True)
+            assert [(one.level, one.subject, one.message) for one in found[:2]] == [
+                ("error", "VirtualService\ngloo-system.a", "virtualHost: is wrong"),
+                ("warning", "VirtualService\ngloo-system.a", "is odd"),
+            ]
+            both = await check_daemons([address, f"127.0.0.1:{free_port()}"])
+            assert [one.subject.partition("\n")[0] for one in both] == ["daemon", "Envoys"]
+
+    asyncio.run(scenario())
+
+
+def test_find_daemons(consul: ConsulAgent, root_key: str) -> None:
+    """Where admin pages are is metadata of gloo-xds in Consul; without it they are where they are by default."""
+    place = Place(consul.address, "", root_key, None)
+    assert asyncio.run(find_daemons(place)) == ("127.0.0.1:9091",)
+    instance = consul.register("gloo-xds", 9977, Meta={"admin_port": "12345"}, Address="127.0.0.9")
+    try:
+        assert asyncio.run(find_daemons(place)) == ("127.0.0.9:12345",)
+    finally:
+        consul.deregister(instance)
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("output", ["yaml", "json"])
+def test_bootstrap(output: str, tmp_path: Path, envoy_binary: Path) -> None:
+    """A real Envoy accepts the bootstrap, for an xDS server by address and by name."""
+    for number, xds in enumerate(("127.0.0.1:9977", "gloo-xds.service.consul:9977", "[::1]:9977")):
+        printed = CliRunner().invoke(build_app(), ["bootstrap", "--xds", xds, "-o", output]).stdout
+        file = tmp_path / f"{number}.{output}"
+        file.write_text(printed)
+        line = [envoy_binary, "--mode", "validate", "-c", file]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert yaml.safe_load(printed)["node"]["metadata"]["role"] == "gloo-system~gateway-proxy"
 
 
 def test_check_without_daemon(run: Run, free_port: Callable[[], int]) -> None:

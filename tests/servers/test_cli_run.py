@@ -110,6 +110,15 @@ def test_interrupted(start: Start, tmp_path: Path, free_port: Callable[[], int])
     assert "Traceback" not in errors
 
 
+def test_no_such_folder(start: Start, tmp_path: Path) -> None:
+    """A folder that does not exist is a mistake on the command line: one line, and the end."""
+    missing = tmp_path / "missing"
+    process = start("run", "--config-dir", str(missing))
+    _, errors = process.communicate(timeout=30)
+    assert errors == f"gloo-nomad: --config-dir: there is no folder {missing}; create it, or correct the path\n"
+    assert process.returncode == 1
+
+
 @pytest.mark.parametrize(("option", "purpose"), [("--admin-bind", "the admin server"), ("--xds-bind", "xDS")])
 def test_taken_port(start: Start, tmp_path: Path, free_port: Callable[[], int], option: str, purpose: str) -> None:
     """A port in use ends the daemon with one clear line."""

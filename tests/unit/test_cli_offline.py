@@ -25,7 +25,7 @@ VIRTUAL_SERVICE = (
       directResponseAction: {status: 200, body: hello}
 """
 )
-VERBS = ["run", "validate", "translate", "get", "apply", "delete", "check", "options", "version"]
+VERBS = ["run", "validate", "translate", "bootstrap", "get", "apply", "delete", "check", "options", "version"]
 
 
 def run(*arguments: str, **environ: str) -> Result:
@@ -73,6 +73,7 @@ def test_errors(tmp_path: Path) -> None:
         ("VirtualService", "a", "virtualHost.routes[0].directRespons"),
     ]
     assert problems[1]["message"].startswith('unknown field; did you mean "directResponseAction"?')
+    assert problems[1]["message"].endswith(" in a.yaml")
 
 
 def test_warnings(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_table_in_a_pipe(tmp_path: Path) -> None:
     header, problem, summary = done.stdout.splitlines()
     assert done.returncode == 1
     assert header.split() == ["SEVERITY", "OBJECT", "PROBLEM"]
-    assert problem.startswith("error     VirtualService gloo-system.a  virtualHost.routes[0].matchers[0].regex ")
+    assert problem.startswith("error     VirtualService gloo-system.a  virtualHost.routes[0].matchers[0].regex: ")
     assert "\x1b" not in done.stdout
     assert problem == problem.rstrip()
     assert summary == "1 object: 1 error, 0 warnings"
@@ -159,7 +160,6 @@ def test_translate(tmp_path: Path) -> None:
     as_yaml = run("translate", str(tmp_path))
     assert yaml.safe_load(as_yaml.stdout) == {"gloo-system~gateway-proxy": resources}
     assert set(translated(str(tmp_path), "--type", "routes")) == {"routes"}
-    assert json.loads(run("translate", str(tmp_path), "--role", "x", "-o", "json").stdout) == {}
 
 
 def test_translate_again(tmp_path: Path) -> None:
@@ -173,6 +173,35 @@ def test_translate_counts() -> None:
     result = run("translate", str(SEED), "-o", "table")
     assert result.stdout.splitlines()[0].split() == ["ROLE", "TYPE", "COUNT"]
     assert any(line.split() == ["gloo-system~gateway-proxy", "listeners", "2"] for line in result.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--type", "lusters", 'there is no type "lusters"; known are clusters, '),
+        ("--role", "x~y", 'nothing is served to the role "x~y"; known are gloo-system~gateway-proxy'),
+    ],
+)
+def test_translate_nothing(option: str, value: str, said: str) -> None:
+    """A type or a role that does not exist is an error, and no empty answer."""
+    result = run("translate", str(SEED), option, value)
+    assert result.exit_code == 1
+    assert str(result.exception).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--xds", "9977"], '--xds: "9977" is not host:port'),
+        (["--admin", "here"], '--admin: "here" is not host:port'),
+        (["--role", "gateway-proxy"], '--role: "gateway-proxy" is not <namespace>~<proxy>'),
+    ],
+)
+def test_bootstrap_of_nothing(arguments: list[str], said: str) -> None:
+    """Addresses and roles that cannot be are refused, with an example."""
+    result = run("bootstrap", *arguments)
+    assert result.exit_code == 1
+    assert str(result.exception).startswith(said)
 
 
 def test_translate_shows_no_secret(tmp_path: Path) -> None:
@@ -221,8 +250,11 @@ def test_options() -> None:
 
 
 def test_version() -> None:
-    """The version is one line, and more as JSON."""
-    assert run("version").stdout == "gloo-nomad 0.1.0\n"
+    """The version is the first line, or the only one; the libraries' versions follow, and are there as JSON."""
+    assert run("--version").stdout == "gloo-nomad 0.1.0\n"
+    lines = run("version").stdout.splitlines()
+    assert lines[0] == "gloo-nomad 0.1.0"
+    assert {line.split()[0] for line in lines[1:]} == {"python", "grpcio", "protobuf", "xds-protos"}
     answer = json.loads(run("version", "-o", "json").stdout)
     assert answer["version"] == "0.1.0"
     assert set(answer["libraries"]) == {"grpcio", "protobuf", "xds-protos"}

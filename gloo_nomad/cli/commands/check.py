@@ -25,7 +25,11 @@ def check(
     *,
     namespace: str = typer.Option("", "--namespace", "-n", help="Only objects of this namespace."),
     admin_address: str = typer.Option(
-        "127.0.0.1:9091", "--admin-address", envvar="GLOO_NOMAD_ADMIN_ADDR", help="Admin pages of the gloo role."
+        "",
+        "--admin-address",
+        envvar="GLOO_NOMAD_ADMIN_ADDR",
+        help="Admin pages of the gloo role; without it those of the service gloo-xds in Consul, or 127.0.0.1:9091.",
+        show_default=False,
     ),
     no_proxy: bool = typer.Option(False, "--no-proxy", help="Look at stored objects only, not at the daemon."),
     strict: bool = typer.Option(False, "--strict", help="Exit code 1 also if there are only warnings."),
@@ -36,12 +40,14 @@ def check(
     config_dir: Path | None = CONFIG_DIR,
 ) -> None:
     """Look at statuses of objects, sources, and connected Envoys. Exit code 1 if there are errors."""
-    from gloo_nomad.cli.checking import ERROR, WARN, check_daemon, check_objects
+    from gloo_nomad.cli.checking import ERROR, WARN, check_objects
+    from gloo_nomad.cli.daemons import check_daemons, find_daemons
 
     place = Place(consul_address, consul_token, root_key, config_dir)
     findings = asyncio.run(check_objects(place, namespace))
     if not no_proxy:
-        findings += asyncio.run(check_daemon(admin_address))
+        addresses = (admin_address,) if admin_address else asyncio.run(find_daemons(place))
+        findings += asyncio.run(check_daemons(addresses, problems=config_dir is not None))
     if output is Format.TABLE:
         rows = [(styled_level(found.level), found.subject, found.message) for found in findings]
         print_table(("LEVEL", "WHAT", "FOUND"), rows)

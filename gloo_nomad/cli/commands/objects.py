@@ -53,7 +53,7 @@ def get(
     if name and not found:
         raise CommandError(f"there is no {kinds[0].name} {namespace or DEFAULT_NAMESPACE}.{name} in {place}")
     if output is Format.TABLE:
-        listing.print_objects(found, with_kind=len(kinds) > 1)
+        listing.print_objects(found, with_kind=len(kinds) > 1, with_status=config_dir is None)
         return
     documents, broken = listing.describe(found)
     print_data(documents[0] if name and documents else documents, output)
@@ -86,7 +86,8 @@ def apply(
     result: Applied = asyncio.run(apply_documents(place, documents, dry_run=dry_run, force=force))
     if output is Format.TABLE:
         print_problems(result.problems, output)
-        print_table(("OBJECT", "RESULT"), [(str(ref), outcome) for ref, outcome in result.outcomes])
+        if result.outcomes:
+            print_table(("OBJECT", "RESULT"), [(str(ref), outcome) for ref, outcome in result.outcomes])
     else:
         print_data(result.describe(), output)
     if not result.succeeded:

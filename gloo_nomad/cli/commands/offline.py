@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from gloo_nomad.cli.errors import FAILED
+from gloo_nomad.cli.errors import FAILED, CommandError
 from gloo_nomad.cli.output import FORMAT, Format, print_data, print_problems, print_table, summary
 from gloo_nomad.reports import describe_problem, is_rejected
 
@@ -57,7 +57,11 @@ def translate(
     from gloo_nomad.admin import dumps
     from gloo_nomad.cli.offline import translate_paths
 
+    if type_name and not dumps.is_type(type_name):
+        raise CommandError(f'there is no type "{type_name}"; known are {", ".join(dumps.SHORT_NAMES)}')
     result = translate_paths(paths)
+    if role and role not in result.xds:
+        raise CommandError(f'nothing is served to the role "{role}"; known are {", ".join(sorted(result.xds))}')
     redactor = dumps.redactor_for(result.snapshot)
     chosen = {found: xds for found, xds in sorted(result.xds.items()) if role in {"", found}}
     dumped = {found: dumps.dump_xds(xds, redactor, type_name) for found, xds in chosen.items()}

@@ -45,7 +45,7 @@ def _show(name: str, output: Format) -> None:
         found = cases.load_cases(name)
     except KeyError:
         close = difflib.get_close_matches(name, cases.option_names(), 1, 0.5)
-        meant = f'; did you mean "{close[0]}"?' if close else ""
+        meant = f'; did you mean "{close[0]}"?' if close else ";"
         raise CommandError(f'there is no option "{name}"{meant} "gloo-nomad options" lists all') from None
     if output is Format.TABLE:
         print(f"{cases.about(name)}\n")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import typer
@@ -48,7 +49,8 @@ def run(
 ) -> None:
     """Serve Envoys, until SIGTERM or Ctrl-C.
 
-    Objects come from Consul KV or from a folder; flags win over environment variables, and both over the Settings file.
+    Objects come from Consul KV or from a folder; flags win over the Settings file, and environment variables fill in
+    what neither says.
     """
     import asyncio
 
@@ -72,6 +74,8 @@ def run(
         admin_bind=admin_bind,
         front_door_bind=front_door_bind,
     )
+    if config_dir and not Path(config_dir).is_dir():
+        raise CommandError(f"--config-dir: there is no folder {config_dir}; create it, or correct the path")
     try:
         logs.configure(log_level)
         settings = load_settings(flags, os.environ)

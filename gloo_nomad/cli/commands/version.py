@@ -21,8 +21,9 @@ def version(output: Format = FORMAT) -> None:
 
     from gloo_nomad import __version__
 
-    if output is Format.TABLE:
-        print(f"gloo-nomad {__version__}")
-        return
     libraries = {name: metadata.version(name) for name in ("grpcio", "protobuf", "xds-protos")}
+    if output is Format.TABLE:
+        versions = {"gloo-nomad": __version__, "python": platform.python_version(), **libraries}
+        print("\n".join(f"{name} {found}" for name, found in versions.items()))
+        return
     print_data({"version": __version__, "python": platform.python_version(), "libraries": libraries}, output)
