@@ -9,6 +9,7 @@ from gloo_nomad.api.kinds import PROXY, SETTINGS
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.frontdoor.documents import Document
 from gloo_nomad.reports import Problem, Problems, Severity
+from gloo_nomad.store import claims
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
 _NOT_TRANSLATED: Final = frozenset({PROXY.name})
@@ -35,7 +36,7 @@ def lay_over(
         collections[kind] = snapshot.of(kind).replace(puts.get(kind, {}), frozenset(gone.get(kind, ())))
     if all(snapshot.of(kind) is collection for kind, collection in collections.items()):
         return snapshot
-    return ConfigSnapshot(MappingProxyType(collections), _ages(snapshot, puts))
+    return ConfigSnapshot(MappingProxyType(collections), _ages(snapshot, puts), _claims(snapshot, puts))
 
 
 def _ages(snapshot: ConfigSnapshot, puts: Mapping[str, Mapping[Ref, Any]]) -> Mapping[str, Mapping[Ref, int]]:
@@ -49,6 +50,22 @@ def _ages(snapshot: ConfigSnapshot, puts: Mapping[str, Mapping[Ref, Any]]) -> Ma
                 ages[ref] = youngest
         created[kind] = MappingProxyType(ages)
     return MappingProxyType(created)
+
+
+def _claims(
+    snapshot: ConfigSnapshot, puts: Mapping[str, Mapping[Ref, Any]]
+) -> Mapping[str, Mapping[Ref, claims.Claims]]:
+    """What an edit adds is claimed later than all that exists."""
+    claimed = dict(snapshot.claimed)
+    for kind, objects in puts.items():
+        before, known = snapshot.of(kind), claimed.get(kind, {})
+        found = {
+            ref: claims.later_claims(kind, before[ref], known.get(ref, claims.NO_CLAIMS), message, claims.LATEST)
+            for ref, message in objects.items()
+            if ref in before
+        }
+        claimed[kind] = {ref: later for ref, later in {**known, **found}.items() if later}
+    return MappingProxyType(claimed)
 
 
 def duplicates(documents: Iterable[Document]) -> Problems:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.gateway.domains import age_of
 from gloo_nomad.reports import Problem, Severity
+from gloo_nomad.store.claims import Claims, address_claim
 
 
 class Bound(NamedTuple):
@@ -17,8 +18,14 @@ class Bound(NamedTuple):
     port: int
 
 
-def find_clashes(gateways: Sequence[Bound], created: Mapping[Ref, int]) -> tuple[frozenset[ObjectRef], list[Problem]]:
-    """Gateways that are not served because an older one has their address, and an error on all that are involved."""
+def find_clashes(
+    gateways: Sequence[Bound], created: Mapping[Ref, int], claimed: Mapping[Ref, Claims]
+) -> tuple[frozenset[ObjectRef], list[Problem]]:
+    """Gateways that are not served because another one had their address first; an error on all that are involved."""
+
+    def age(bound: Bound) -> tuple[int, Ref]:
+        return age_of(bound.ref.ref, address_claim(bound.address, bound.port), created, claimed)
+
     by_port: dict[int, list[Bound]] = {}
     for gateway in gateways:
         by_port.setdefault(gateway.port, []).append(gateway)
@@ -26,7 +33,7 @@ def find_clashes(gateways: Sequence[Bound], created: Mapping[Ref, int]) -> tuple
     problems: list[Problem] = []
     for _, sharing in sorted(by_port.items()):
         served: list[Bound] = []
-        for gateway in sorted(sharing, key=lambda bound: age_of(bound.ref.ref, created)):
+        for gateway in sorted(sharing, key=age):
             if any(_overlap(gateway.address, other.address) for other in served):
                 lost.add(gateway.ref)
             else:
@@ -41,7 +48,9 @@ def _problems(sharing: Sequence[Bound], lost: set[ObjectRef]) -> list[Problem]:
         others = [other for other in sharing if other is not gateway and _overlap(gateway.address, other.address)]
         if others:
             names = ", ".join(sorted(str(bound.ref.ref) for bound in (gateway, *others)))
-            outcome = "an older one is served and this one is not" if gateway.ref in lost else "this one is served"
+            outcome = (
+                "the one that had it first is served, this one is not" if gateway.ref in lost else "this one is served"
+            )
             text = (
                 f"bind-address {gateway.address}:{gateway.port} is not unique in a proxy. gateways: {names}; "
                 f"{outcome}; choose another bindPort, or other proxyNames"

@@ -6,8 +6,9 @@ from typing import Final, NamedTuple
 
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Finding, Problem, Severity, error, is_rejected, warning
+from gloo_nomad.store import claims as ages
 
-ANY: Final = "*"
+ANY: Final = ages.ANY_DOMAIN
 NO_DOMAINS: Final[frozenset[str]] = frozenset()
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _UNBORN: Final = 1 << 63
@@ -54,13 +55,19 @@ def _refuse(domain: str) -> str:
     return ""
 
 
-def age_of(ref: Ref, created: Mapping[Ref, int]) -> tuple[int, Ref]:
-    """What orders objects by age, the oldest first; one of unknown age is the youngest."""
-    return created.get(ref) or _UNBORN, ref
+def age_of(ref: Ref, claim: str, created: Mapping[Ref, int], claimed: Mapping[Ref, ages.Claims]) -> tuple[int, Ref]:
+    """What orders objects by when they claimed something, the first one first; one of unknown age is the last."""
+    return ages.since(ref, claim, created, claimed) or _UNBORN, ref
 
 
-def find_conflicts(claims: Sequence[Claim], gateway: ObjectRef, path: str, created: Mapping[Ref, int]) -> Conflicts:
-    """Domains that several virtual services of a filter chain have: the oldest keeps each, the others lose it."""
+def find_conflicts(
+    claims: Sequence[Claim],
+    gateway: ObjectRef,
+    path: str,
+    created: Mapping[Ref, int],
+    claimed: Mapping[Ref, ages.Claims],
+) -> Conflicts:
+    """Domains that several virtual services of a filter chain have: who had it first keeps each, the others lose it."""
     owners: dict[str, ObjectRef] = {}
     contested: dict[str, list[ObjectRef]] = {}
     for source, domains in claims:
@@ -70,19 +77,23 @@ def find_conflicts(claims: Sequence[Claim], gateway: ObjectRef, path: str, creat
     lost: dict[ObjectRef, frozenset[str]] = {}
     problems: list[Problem] = []
     for domain, sources in sorted(contested.items()):
-        by_age = sorted(sources, key=lambda source: age_of(source.ref, created))
+        by_age = _by_age(domain, sources, created, claimed)
         for loser in by_age[1:]:
             lost[loser] = lost.get(loser, NO_DOMAINS) | {domain}
         problems.extend(_conflict_problems(domain, by_age, gateway, path))
     return Conflicts(lost, tuple(problems))
 
 
+def _by_age(
+    domain: str, sources: list[ObjectRef], created: Mapping[Ref, int], claimed: Mapping[Ref, ages.Claims]
+) -> list[ObjectRef]:
+    return sorted(sources, key=lambda source: age_of(source.ref, domain, created, claimed))
+
+
 def _conflict_problems(domain: str, by_age: list[ObjectRef], gateway: ObjectRef, path: str) -> Iterable[Problem]:
     for ref in by_age:
         others = ", ".join(str(other.ref) for other in by_age if other != ref)
-        outcome = (
-            "this one is the oldest and keeps it" if ref is by_age[0] else f"{by_age[0].ref} is older and keeps it"
-        )
+        outcome = f"{'this one' if ref is by_age[0] else by_age[0].ref} had it first and keeps it"
         text = f"domain conflict: {domain} is a domain of {others} too, on gateway {gateway.ref}; {outcome}"
         yield Problem(Severity.ERROR, ref, "virtualHost.domains", text)
     everyone = ", ".join(str(ref.ref) for ref in by_age)

@@ -110,12 +110,12 @@ def _build_group(
 def _hosts(part: HttpPart, services: Sequence[Converted], name: str, scene: Scene) -> list[VirtualHost]:
     """The virtual hosts of a group, sorted by name; each domain is in one of them only."""
     world = scene.world
-    created = world.created(VIRTUAL_SERVICE.name)
+    created, claimed = world.created(VIRTUAL_SERVICE.name), world.claimed(VIRTUAL_SERVICE.name)
     claims = [service.claim for service in services]
     conflicts = world.memo.get(
         ("conflicts", *scene.key, *part.key, name),
-        (created, *claims),
-        lambda: find_conflicts(claims, part.source, part.path, created),
+        (created, claimed, *claims),
+        lambda: find_conflicts(claims, part.source, part.path, created, claimed),
     )
     scene.problems.extend(conflicts.problems)
     lost, gateway = conflicts.lost, scene.source.name

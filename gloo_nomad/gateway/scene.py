@@ -8,6 +8,7 @@ from gloo_nomad.api.gen import gateway_pb2, settings_pb2
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.gateway.services import Services
 from gloo_nomad.reports import Finding, Problem
+from gloo_nomad.store.claims import Claims
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
@@ -40,6 +41,10 @@ class World:
     def created(self, kind: str) -> Mapping[Ref, int]:
         """The ages of the objects of a kind; the same mapping as long as none changes."""
         return self.keep(("created", kind), self.snapshot.created.get(kind, {}))
+
+    def claimed(self, kind: str) -> Mapping[Ref, Claims]:
+        """What objects of a kind claim since later than they exist; the same mapping as long as none changes."""
+        return self.keep(("claimed", kind), self.snapshot.claimed.get(kind, {}))
 
     def keep(self, key: Any, value: T) -> T:
         """The value of the last round under this key, if it is equal."""

@@ -56,6 +56,7 @@ def translate_gateways(snapshot: ConfigSnapshot, settings: settings_pb2.Settings
         settings,
         *(snapshot.of(kind) for kind in _READ),
         *(snapshot.created.get(kind) for kind in _AGED),
+        *(snapshot.claimed.get(kind) for kind in _AGED),
     )
     return memo.get(("gateway", "result"), inputs, lambda: _translate(snapshot, settings, own))
 
@@ -100,7 +101,7 @@ def _translate_proxy(
     ref: Ref, gateways: list[tuple[ObjectRef, gateway_pb2.Gateway]], world: World, out: list[Problem]
 ) -> Proxy:
     bound = [Bound(source, gateway.bind_address, gateway.bind_port) for source, gateway in gateways]
-    lost, problems = find_clashes(bound, world.created(GATEWAY.name))
+    lost, problems = find_clashes(bound, world.created(GATEWAY.name), world.claimed(GATEWAY.name))
     out.extend(problems)
     listeners = []
     for source, gateway in gateways:

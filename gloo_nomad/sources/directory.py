@@ -84,22 +84,25 @@ class FolderReader:
         """The objects of a kind. One that two files define is rejected, naming both."""
         owners: dict[Ref, str] = {}
         entries: dict[Ref, Entry] = {}
-        for order, (path, file) in enumerate(self._files.items(), 1):
+        for path, file in self._files.items():
             if file.stamp.kind is not kind:
                 continue
             for ref, found in file.objects.items():
                 if self.namespaces and ref.namespace not in self.namespaces:
                     continue
-                entries[ref] = _entry(found, file.stamp, order)
+                entries[ref] = _entry(found, file.stamp)
                 if ref in owners:
                     message = f"{ref} is defined in two files, {owners[ref]} and {path}; remove one"
-                    entries[ref] = Entry(None, Rejection("metadata", message), {}, file.stamp.modified, order)
+                    entries[ref] = Entry(
+                        None, Rejection("metadata", message), {}, file.stamp.modified, file.stamp.modified
+                    )
                 owners[ref] = path
         return entries
 
 
-def _entry(found: Decoded, stamp: Stamp, order: int) -> Entry:
-    return Entry(found.message, found.rejection, found.status, stamp.modified, order)
+def _entry(found: Decoded, stamp: Stamp) -> Entry:
+    """Of two files the one that was written first is the older one, until the store knows better."""
+    return Entry(found.message, found.rejection, found.status, stamp.modified, stamp.modified)
 
 
 def _differs(before: Entry | None, now: Entry) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from gloo_nomad.api.codec import Rejection
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.store.claims import NO_CLAIMS, Claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Entry:
     status: Mapping[str, Any] = field(default_factory=dict)
     version: int = 0
     created: int = 0
+    claimed: Claims = field(default_factory=lambda: NO_CLAIMS)
+    """The store's own knowledge, sources leave it empty: see ``claims``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.store.claims import Claims
 
 V = TypeVar("V")
 
@@ -114,7 +115,9 @@ class ConfigSnapshot:
 
     collections: Mapping[str, Collection[Any]] = field(default_factory=lambda: MappingProxyType({}))
     created: Mapping[str, Mapping[Ref, int]] = field(default_factory=lambda: MappingProxyType({}))
-    """When each object was created, by kind: Consul's CreateIndex, or a file's order; older is smaller."""
+    """When each object was created, by kind: Consul's CreateIndex, or when a file was written; older is smaller."""
+    claimed: Mapping[str, Mapping[Ref, Claims]] = field(default_factory=lambda: MappingProxyType({}))
+    """What objects claim since later than that, by kind; see ``claims``."""
 
     def of(self, kind: str) -> Collection[Any]:
         """All objects of a kind; the same empty collection for a kind that has none."""

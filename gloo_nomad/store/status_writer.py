@@ -66,7 +66,7 @@ class StatusWriter:
                 continue
             if self._done.get(ref) is entry:
                 continue
-            status = status_of(ref, now.problems, now.proxies, truncate=self.truncate)
+            status = status_of(ref, now.problems, now.proxies, entry.claimed, truncate=self.truncate)
             if is_same(entry.status.get(self._key(ref)), status):
                 self._confirmed[ref] = (entry, now)
                 self._done.pop(ref, None)

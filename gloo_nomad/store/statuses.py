@@ -11,6 +11,7 @@ from typing import Any, Final
 from gloo_nomad.api.kinds import KINDS, StatusStyle
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Problem, Severity
+from gloo_nomad.store.claims import NO_CLAIMS, Claims, details_for, stored_claims
 
 REPORTER: Final = "gloo"
 MAX_REASON_BYTES: Final = 1024
@@ -20,8 +21,10 @@ _STATES: Final = ("Pending", "Accepted", "Rejected", "Warning")
 Status = dict[str, Any]
 
 
-def build_status(problems: Iterable[Problem], proxies: Iterable[Ref] = (), *, truncate: bool = True) -> Status:
-    """The status of one object from its problems and the proxies that it is part of."""
+def build_status(
+    problems: Iterable[Problem], proxies: Iterable[Ref] = (), claimed: Claims = NO_CLAIMS, *, truncate: bool = True
+) -> Status:
+    """The status of one object from its problems, the proxies that it is part of, and its later claims."""
     distinct = list(dict.fromkeys(problems))
     errors = [str(problem) for problem in distinct if problem.severity is Severity.ERROR]
     warnings = [str(problem) for problem in distinct if problem.severity is Severity.WARNING]
@@ -35,6 +38,9 @@ def build_status(problems: Iterable[Problem], proxies: Iterable[Ref] = (), *, tr
     if names:
         kept = names[:MAX_SUBRESOURCES] if truncate else names
         status["subresourceStatuses"] = {name: {"state": state, "reportedBy": REPORTER} for name in kept}
+    details = details_for(claimed, (problem.path for problem in distinct if problem.severity is Severity.ERROR))
+    if details:
+        status["details"] = details
     return status
 
 
@@ -79,7 +85,8 @@ def _normal(status: Mapping[str, Any]) -> tuple[Any, ...]:
     if isinstance(children, Mapping):
         nested = {str(key): _normal(child) for key, child in children.items() if isinstance(child, Mapping)}
     reported_by = status.get("reportedBy", status.get("reported_by", ""))
-    return state, status.get("reason", status.get("message", "")), reported_by, nested
+    claims = stored_claims({"": status})
+    return state, status.get("reason", status.get("message", "")), reported_by, nested, claims
 
 
 def group_by_object(problems: Iterable[Problem]) -> dict[ObjectRef, list[Problem]]:
@@ -90,8 +97,15 @@ def group_by_object(problems: Iterable[Problem]) -> dict[ObjectRef, list[Problem
     return grouped
 
 
-def status_of(ref: ObjectRef, problems: Iterable[Problem], proxies: Iterable[Ref], *, truncate: bool = True) -> Status:
+def status_of(
+    ref: ObjectRef,
+    problems: Iterable[Problem],
+    proxies: Iterable[Ref],
+    claimed: Claims = NO_CLAIMS,
+    *,
+    truncate: bool = True,
+) -> Status:
     """The status of an object in the style of its kind."""
     if KINDS[ref.kind].status is StatusStyle.SINGLE:
         return build_single_status(problems, truncate=truncate)
-    return build_status(problems, proxies, truncate=truncate)
+    return build_status(problems, proxies, claimed, truncate=truncate)

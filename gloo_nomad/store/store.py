@@ -6,12 +6,14 @@ An object whose new version is rejected keeps its last good version in service, 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Problem, Severity
 from gloo_nomad.store.change import Change, Entry
+from gloo_nomad.store.claims import Claims, later_claims, stored_claims
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
 
@@ -44,7 +46,7 @@ class Store:
         for ref in gone:
             own.pop(ref, None)
         for ref, entry in change.puts.items():
-            own[ref] = _keep_identity(own.get(ref), entry)
+            own[ref] = _keep_identity(change.kind, own.get(ref), entry)
         return self._publish(change.kind, {*gone, *change.puts})
 
     def problems(self) -> Iterator[Problem]:
@@ -89,6 +91,7 @@ class Store:
         self._snapshot = ConfigSnapshot(
             MappingProxyType({**self._snapshot.collections, kind: after}),
             MappingProxyType({**self._snapshot.created, kind: self._ages(kind, puts, gone)}),
+            MappingProxyType({**self._snapshot.claimed, kind: self._claims(kind, puts, gone)}),
         )
         return True
 
@@ -101,14 +104,27 @@ class Store:
                 ages[ref] = created
         return ages
 
+    def _claims(self, kind: str, puts: Iterable[Ref], gone: Iterable[Ref]) -> Mapping[Ref, Claims]:
+        before = self._snapshot.claimed.get(kind, {})
+        claims = dict(before)
+        for ref in gone:
+            claims.pop(ref, None)
+        for ref in puts:
+            claims.pop(ref, None)
+            if found := self._entries[kind][ref].claimed:
+                claims[ref] = found
+        return before if claims == before else claims
 
-def _keep_identity(old: Entry | None, new: Entry) -> Entry:
+
+def _keep_identity(kind: str, old: Entry | None, new: Entry) -> Entry:
     """The new entry with the old value where nothing changed, or where the new one is rejected (last good).
 
     An object keeps its age as long as it exists.
     """
     if old is None:
-        return new
+        claimed = stored_claims(new.status)
+        return replace(new, claimed=claimed) if claimed else new
     keeps = old.value is not None and (new.value is None or new.value == old.value)
     value = old.value if keeps else new.value
-    return Entry(value, new.rejection, new.status, new.version, old.created or new.created)
+    claimed = old.claimed if keeps or value is None else later_claims(kind, old.value, old.claimed, value, new.version)
+    return Entry(value, new.rejection, new.status, new.version, old.created or new.created, claimed)

@@ -66,11 +66,11 @@ def test_oldest_keeps_a_contested_domain() -> None:
     assert outcome.said() == [
         (
             "error VirtualService gloo-system.z-old virtualHost.domains: domain conflict: a.com is a domain of "
-            "gloo-system.a-new too, on gateway gloo-system.gateway-proxy; this one is the oldest and keeps it"
+            "gloo-system.a-new too, on gateway gloo-system.gateway-proxy; this one had it first and keeps it"
         ),
         (
             "error VirtualService gloo-system.a-new virtualHost.domains: domain conflict: a.com is a domain of "
-            "gloo-system.z-old too, on gateway gloo-system.gateway-proxy; gloo-system.z-old is older and keeps it"
+            "gloo-system.z-old too, on gateway gloo-system.gateway-proxy; gloo-system.z-old had it first and keeps it"
         ),
         (
             "error Gateway gloo-system.gateway-proxy httpGateway: domain conflict: the virtual services "
@@ -136,4 +136,4 @@ def test_virtual_service_without_age_is_the_youngest() -> None:
 
     created = {Ref("n", "z"): 1, Ref("n", "y"): 2}
     refs = [Ref("n", name) for name in "axyz"]
-    assert [ref.name for ref in sorted(refs, key=lambda ref: age_of(ref, created))] == ["z", "y", "a", "x"]
+    assert [ref.name for ref in sorted(refs, key=lambda ref: age_of(ref, "a.com", created, {}))] == ["z", "y", "a", "x"]
