@@ -33,7 +33,7 @@ async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader, rou
         writer.report_as(engine.settings.reporter)
         standings.update(engine.translation.proxies, engine.problems())
         try:
-            written = await writer.write(writer.differing(dict(_reported(engine)), standings.of))
+            written = await writer.write(writer.differing(dict(reported(engine)), standings.of))
         except WorldError as failure:
             log.warning("statuses_not_written", reason=str(failure))
             await asyncio.sleep(RETRY_SECONDS)
@@ -43,7 +43,7 @@ async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader, rou
                 log.debug("statuses_written", count=written)
 
 
-def _reported(engine: Engine) -> Iterator[tuple[ObjectRef, Entry]]:
+def reported(engine: Engine) -> Iterator[tuple[ObjectRef, Entry]]:
     """The stored objects that carry a status; a key that names no object cannot."""
     has_proxies = bool(engine.translation and engine.translation.proxies)
     for kind in (*CONFIG_KINDS, SETTINGS):

@@ -1,12 +1,19 @@
 """The Settings object in Consul KV, laid over the file while the daemon runs."""
 
+import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.demo.processes import wait_until
+from gloo_nomad.resources import CLUSTER
 from tests.daemon import Daemon, start_daemon
+from tests.site import Place, direct, host, put_gateways
+from tests.xds_client import DeltaClient
 
 
 def endpoints(daemon: Daemon, cluster: str) -> list[Any]:
@@ -111,3 +118,90 @@ def test_no_default_gateways_where_they_are_switched_off(
             lambda: "vs" in str(daemon.admin("/snapshots/config?kind=VirtualService")), "the object being read", 10
         )
         assert daemon.stored("Gateway", "gateway-proxy") is None
+
+
+def domains(daemon: Daemon) -> str:
+    """The domains that are served."""
+    return str(daemon.admin("/snapshots/xds?type=routes"))
+
+
+def test_settings_that_cannot_be_used_change_nothing(place: Place) -> None:
+    """An address that is none is told in the object's status; the daemon serves on, also after a restart."""
+    daemon = place.start()
+    put_gateways(daemon, place.free_port(), place.free_port())
+    daemon.put("Settings", "default", {"vaultSecretSource": {"address": "::::"}})
+    assert "vaultSecretSource.address" in daemon.wait_status("Settings", "default", "Rejected")["reason"]
+    daemon.put("VirtualService", "vs", host("one.test", direct("x")))
+    daemon.wait_status("VirtualService", "vs", "Accepted")
+    daemon.terminate()
+
+    again = place.start()
+    assert "one.test" in domains(again)
+    again.put("Settings", "default", {"consulKvSource": {"rootKey": "elsewhere"}, "gloo": {"xdsBindAddr": "0.0.0.0:1"}})
+    reason = again.wait_status("Settings", "default", "Warning")["reason"]
+    assert "consulKvSource: is decided at the start" in reason
+    assert "gloo.xdsBindAddr: is decided at the start" in reason
+    assert "one.test" in domains(again)
+
+
+def test_watched_namespaces_are_switched_live(place: Place) -> None:
+    """Objects of a namespace that is watched no more are gone, and back when it is watched again."""
+    daemon = place.start()
+    put_gateways(daemon, place.free_port(), place.free_port())
+    daemon.put("VirtualService", "own", host("own.test", direct("x")))
+    key = f"{place.root}/gateway.solo.io/v1/VirtualService/team/theirs"
+    document = {"metadata": {"name": "theirs", "namespace": "team"}, **host("theirs.test", direct("x"))}
+    place.consul.put(key, json.dumps(document))
+    wait_until(lambda: "theirs.test" in domains(daemon) and "own.test" in domains(daemon), "both", 10)
+
+    daemon.put("Settings", "default", {"watchNamespaces": ["nobody"]})
+    wait_until(lambda: "theirs.test" not in domains(daemon), "the end of theirs", 10)
+    assert "own.test" in domains(daemon)
+    assert daemon.waiting_for() == []
+    daemon.delete("Settings", "default")
+    wait_until(lambda: "theirs.test" in domains(daemon), "theirs again", 10)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_proxy_without_gateways(place: Place, *, keeps: bool) -> None:
+    """The last Gateway takes its listeners with it, unless ``disableProxyGarbageCollection`` says otherwise."""
+    daemon = place.start(settings={"gloo": {"disableProxyGarbageCollection": keeps}})
+    put_gateways(daemon, place.free_port(), place.free_port())
+    daemon.put("VirtualService", "vs", host("one.test", direct("x")))
+    wait_until(lambda: "one.test" in domains(daemon), "the route", 10)
+    daemon.delete("Gateway", "gateway-proxy-ssl")
+    daemon.delete("Gateway", "gateway-proxy")
+    daemon.put("VirtualService", "later", host("later.test", direct("x")))
+    daemon.wait_status("VirtualService", "later", "Accepted")
+    assert ("one.test" in domains(daemon)) is keeps
+
+
+def test_settings_without_effect_are_logged(place: Place) -> None:
+    """What the Settings file asks for in vain is a warning at the start, with the field."""
+    settings = {"gloo": {"enableRestEds": True}, "extensions": {"configs": {"gloo-nomad": {"colour": "blue"}}}}
+    log = place.start(settings=settings).server.log.read_text()
+
+    assert '"field": "gloo.enableRestEds"' in log
+    assert '"field": "extensions.configs[gloo-nomad].colour"' in log
+
+
+def test_what_an_envoy_rejects_is_a_status(place: Place) -> None:
+    """A NACK rejects the object behind the resource with the Envoy's words; a version it accepts mends it."""
+    daemon = place.start()
+    put_gateways(daemon, place.free_port(), place.free_port())
+    daemon.put("Upstream", "up", {"static": {"hosts": [{"addr": "127.0.0.1", "port": 80}]}})
+    daemon.wait_status("Upstream", "up", "Accepted")
+
+    async def scenario() -> None:
+        async with DeltaClient(f"127.0.0.1:{daemon.xds_port}", node_id="picky") as client:
+            await client.subscribe(CLUSTER)
+            await client.nack(await client.receive(), "no such colour")
+            status = await asyncio.to_thread(daemon.wait_status, "Upstream", "up", "Rejected")
+            assert (
+                "Envoy rejected up_gloo-system: no such colour (picky of gloo-system~gateway-proxy)" in status["reason"]
+            )
+            daemon.put("Upstream", "up", {"static": {"hosts": [{"addr": "127.0.0.1", "port": 81}]}})
+            await client.accept()
+            await asyncio.to_thread(daemon.wait_status, "Upstream", "up", "Accepted")
+
+    asyncio.run(scenario())
