@@ -51,7 +51,7 @@ def parse_address(text: str, port: int, *, secure: bool = False) -> Address:
         host, written_port = parts.hostname, parts.port
     except ValueError:
         host, written_port, parts = None, None, urlsplit("")
-    if not host or parts.scheme not in {"http", "https"}:
+    if not host or any(map(str.isspace, host)) or parts.scheme not in {"http", "https"}:
         raise ValueError("expected host:port, http://host:port, https://host:port or unix:///path as an address")
     return Address(
         parts.scheme,
