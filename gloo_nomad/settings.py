@@ -109,7 +109,7 @@ EXTENSIONS: Final = (EXTENSION,)
 
 OWN_FIELDS: Final[Mapping[str, Any]] = {
     "adminBindAddr": "127.0.0.1:9091",
-    "frontDoorBindAddr": "127.0.0.1:8443",
+    "frontDoorBindAddr": "127.0.0.1:9095",
     "frontDoorTlsCert": "",
     "frontDoorTlsKey": "",
     "createDefaultGateways": True,

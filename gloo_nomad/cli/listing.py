@@ -56,8 +56,11 @@ def print_objects(found: Sequence[Stored], *, with_kind: bool, with_status: bool
     detail = "DETAILS" if with_kind else _COLUMNS.get(found[0].kind.name, "")
     columns = [*(["KIND"] if with_kind else []), "NAMESPACE", "NAME", *([detail] if detail else []), "STATUS"]
     rows = [_row(stored, with_kind=with_kind, with_detail=bool(detail)) for stored in found]
-    if not with_status and all(standing_of(stored).state in {PENDING, NO_STATUS} for stored in found):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    if not with_status:
+        known = [standing_of(stored).state not in {PENDING, NO_STATUS} for stored in found]
+        rows = [row if states else [*row[:-1], ""] for row, states in zip(rows, known, strict=True)]
+        if not any(known):
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
     print_table(columns, rows)
 
 

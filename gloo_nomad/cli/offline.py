@@ -83,7 +83,7 @@ def located(document: Document) -> Problems:
     """Why a document is no object, and in which file; a name alone does not say where to look."""
     if document.ref.kind == UNKNOWN:
         return document.problems()
-    return tuple(replace(problem, message=f"{problem.message} in {document.origin}") for problem in document.problems())
+    return tuple(replace(problem, message=f"{problem.message} ({document.origin})") for problem in document.problems())
 
 
 def default_gateways(documents: Iterable[Document], settings: settings_pb2.Settings) -> tuple[Document, ...]:

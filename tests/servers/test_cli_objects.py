@@ -364,7 +364,7 @@ def test_bootstrap(output: str, tmp_path: Path, envoy_binary: Path) -> None:
         printed = CliRunner().invoke(build_app(), ["bootstrap", "--xds", xds, "-o", output]).stdout
         file = tmp_path / f"{number}.{output}"
         file.write_text(printed)
-        line = [envoy_binary, "--mode", "validate", "-c", file]
+        line: list[str | Path] = [envoy_binary, "--mode", "validate", "-c", file]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert yaml.safe_load(printed)["node"]["metadata"]["role"] == "gloo-system~gateway-proxy"

@@ -73,7 +73,7 @@ def test_errors(tmp_path: Path) -> None:
         ("VirtualService", "a", "virtualHost.routes[0].directRespons"),
     ]
     assert problems[1]["message"].startswith('unknown field; did you mean "directResponseAction"?')
-    assert problems[1]["message"].endswith(" in a.yaml")
+    assert problems[1]["message"].endswith(" (a.yaml)")
 
 
 def test_warnings(tmp_path: Path) -> None:

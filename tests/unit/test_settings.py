@@ -48,7 +48,7 @@ def test_a_consul_address_is_enough() -> None:
     assert settings.watch_namespaces == frozenset()
     assert settings.xds_bind == ("0.0.0.0", 9977)
     assert settings.admin_bind == ("127.0.0.1", 9091)
-    assert settings.front_door_bind == ("127.0.0.1", 8443)
+    assert settings.front_door_bind == ("127.0.0.1", 9095)
     assert settings.proxy_debug_bind == ("127.0.0.1", 9966)
     assert settings.own("createDefaultGateways") is True
 

@@ -47,7 +47,9 @@ def check(
     findings = asyncio.run(check_objects(place, namespace))
     if not no_proxy:
         addresses = (admin_address,) if admin_address else asyncio.run(find_daemons(place))
-        findings += asyncio.run(check_daemons(addresses, problems=config_dir is not None))
+        told = asyncio.run(check_daemons(addresses, problems=config_dir is not None))
+        known = {found.subject for found in told}
+        findings = [*(found for found in findings if found.subject not in known), *told]
     if output is Format.TABLE:
         rows = [(styled_level(found.level), found.subject, found.message) for found in findings]
         print_table(("LEVEL", "WHAT", "FOUND"), rows)

@@ -43,7 +43,7 @@ def run(
         "", "--admin-bind", metavar="HOST:PORT", help="Metrics, health, snapshots; 127.0.0.1:9091."
     ),
     front_door_bind: str = typer.Option(
-        "", "--front-door-bind", metavar="HOST:PORT", help="REST API of the gateway role; 127.0.0.1:8443."
+        "", "--front-door-bind", metavar="HOST:PORT", help="REST API of the gateway role; 127.0.0.1:9095."
     ),
     log_level: str = typer.Option("info", "--log-level", envvar="LOG_LEVEL", help="debug, info, warning or error."),
 ) -> None:
