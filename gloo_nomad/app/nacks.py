@@ -10,6 +10,7 @@ from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.envoy.names import authority_name, certificate_name
+from gloo_nomad.envoy.secret_users import find_secret_users
 from gloo_nomad.reports import Problem, Problems, Severity
 from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
 
@@ -96,6 +97,7 @@ class Nacks:
             return
         if type_url == SECRET:
             yield from self._secrets(name)
+            yield from find_secret_users(name, self.engine.store.snapshot)
             return
         for proxy in translation.proxies:
             for listener in proxy.listeners if proxy.role == role else ():

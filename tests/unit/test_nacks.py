@@ -3,8 +3,11 @@
 from dataclasses import dataclass, field
 
 import pytest
+import yaml
 
+from gloo_nomad.api import codec
 from gloo_nomad.api.gen import secret_pb2, settings_pb2
+from gloo_nomad.api.kinds import KINDS
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.nacks import MAX_TEXT, Nacks, Node
@@ -72,6 +75,54 @@ def test_what_is_not_served_is_nobodys_problem() -> None:
     scene.nacks.rejected("gloo-system~other", "e", LISTENER, ("listener-::-8080",), "x")
 
     assert scene.said() == []
+
+
+USERS = """
+kind: Upstream
+metadata: {name: a, namespace: gloo-system}
+static: {hosts: [{addr: 127.0.0.1, port: 80}]}
+sslConfig: {sslFiles: {tlsCert: /c, tlsKey: /k, rootCa: /r}}
+---
+kind: Upstream
+metadata: {name: b, namespace: gloo-system}
+static: {hosts: [{addr: 127.0.0.1, port: 80}]}
+sslConfig: {secretRef: {name: cert, namespace: gloo-system}}
+---
+kind: Gateway
+metadata: {name: c, namespace: gloo-system}
+bindAddress: "::"
+bindPort: 1
+tcpGateway: {tcpHosts: [{name: x, sslConfig: {sslFiles: {tlsCert: /c, tlsKey: /k}}}]}
+---
+kind: VirtualService
+metadata: {name: d, namespace: gloo-system, labels: {a: b}}
+sslConfig: {secretRef: {name: cert, namespace: gloo-system}}
+---
+kind: VirtualService
+metadata: {name: e, namespace: gloo-system}
+sslConfig: {sds: {targetUri: "127.0.0.1:1", certificatesSecretName: x}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "users"),
+    [
+        ("tls-files//c|/k", [("Gateway", "c"), ("Upstream", "a")]),
+        ("ca-file//r", [("Upstream", "a")]),
+        ("tls/gloo-system/cert", [("Secret", "cert"), ("Upstream", "b"), ("VirtualService", "d")]),
+        ("tls/gloo-system/other", []),
+    ],
+)
+def test_who_uses_a_secret_is_told(name: str, users: list[tuple[str, str]]) -> None:
+    """A Secret has no status, and a file has no object: those that name them are told what Envoy says."""
+    scene = Scene()
+    for document in yaml.safe_load_all(USERS):
+        kind = KINDS[document.pop("kind")]
+        decoded = codec.decode(kind, codec.to_json(document).encode())
+        scene.engine.store.apply(Change("test", kind.name, {decoded.ref.ref: Entry(decoded.message)}))
+    scene.nacks.rejected(ROLE, "e", SECRET, (name,), "x")
+
+    assert sorted((ref.kind, ref.name) for ref, _ in scene.said()) == users
 
 
 def test_recovery() -> None:
