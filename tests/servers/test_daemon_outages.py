@@ -28,6 +28,8 @@ def test_a_consul_that_is_away_and_comes_back_empty(
     """Routes and instances are served on without Consul, and with one that lost its data; what is new then counts."""
     port = place.free_port()
     consul = place.consul = new_consul(port=port)
+    for _ in range(300):  # a Consul that has lived for a while: its indexes are larger than those of a new one
+        consul.put("elsewhere", "x")
     consul.register("web", run_echo("one"))
     daemon = place.start(services=True)
     daemon.put("VirtualService", "direct", host("direct.test", direct("kept")))
