@@ -64,7 +64,7 @@ def _demo(stack: ExitStack) -> None:
     show_answers(ports, home / "authority.pem", servers)
     say(f"Consul: http://{cluster.consul.address}/  Nomad: {cluster.nomad.address}/  Vault: {cluster.openbao.address}/")
     say("to go on in another terminal:")
-    show_lines(_exports(cluster), "consul kv get -keys gloo/", "gloo-nomad get all", "gloo-nomad check")
+    show_lines(_exports(cluster), "gloo-nomad get all", "gloo-nomad check")
     stay(ports.seconds, servers)
 
 

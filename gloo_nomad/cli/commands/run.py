@@ -1,7 +1,7 @@
 """``run``: the daemon."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -60,9 +60,7 @@ def run(
     from gloo_nomad.serving import ServingError
     from gloo_nomad.settings import Flags, SettingsError, load_settings
 
-    unknown = sorted(set(role) - set(ROLES))
-    if unknown:
-        raise CommandError(f'there is no role "{unknown[0]}"; known are {", ".join(ROLES)}')
+    _check_arguments(role, ROLES, config_dir)
     flags = Flags(
         directory=directory,
         namespace=namespace,
@@ -74,8 +72,6 @@ def run(
         admin_bind=admin_bind,
         front_door_bind=front_door_bind,
     )
-    if config_dir and not Path(config_dir).is_dir():
-        raise CommandError(f"--config-dir: there is no folder {config_dir}; create it, or correct the path")
     try:
         logs.configure(log_level)
         settings = load_settings(flags, os.environ)
@@ -84,6 +80,14 @@ def run(
         raise CommandError(str(failure)) from failure
     except BaseExceptionGroup as failures:
         raise _first_cause(failures) from failures
+
+
+def _check_arguments(roles: Iterable[str], known: Iterable[str], config_dir: str) -> None:
+    unknown = sorted(set(roles) - set(known))
+    if unknown:
+        raise CommandError(f'there is no role "{unknown[0]}"; known are {", ".join(known)}')
+    if config_dir and not Path(config_dir).is_dir():
+        raise CommandError(f"--config-dir: there is no folder {config_dir}; create it, or correct the path")
 
 
 def _first_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
