@@ -8,6 +8,7 @@ import pytest
 
 from gloo_nomad.demo.certificates import Authority
 from gloo_nomad.demo.envoy import build_bootstrap
+from gloo_nomad.demo.fetch import fetch
 from gloo_nomad.demo.processes import wait_until
 from tests.daemon import Daemon
 from tests.site import REF, Place, Site, direct, host, to_service
@@ -248,3 +249,39 @@ def test_a_proxy_may_be_larger_than_a_key_of_consul(place: Place) -> None:
     site = place.open(daemon)
     site.wait_for("7.test", 200, "last")
     assert len(json.dumps(daemon.admin("/snapshots/xds?type=routes"))) > 2 * 512 * 1024 * 0.8
+
+
+def test_certificates_in_files_of_envoys_machine(place: Place) -> None:
+    """A key pair in files is accepted and served, for clients and towards an upstream."""
+    authority = Authority()
+    paths = {name: place.folder / f"{name}.pem" for name in ("roots", "cert", "key")}
+    secret = authority.issue("files.test").build_secret()["tls"]
+    for name, text in (
+        ("roots", authority.certificate),
+        ("cert", secret["certChain"]),
+        ("key", secret["privateKey"]),
+    ):
+        paths[name].write_text(text)
+    pair = {"tlsCert": str(paths["cert"]), "tlsKey": str(paths["key"])}
+    daemon = place.start()
+    served = {**host("files.test", direct("inside")), "sslConfig": {"sslFiles": pair, "sniDomains": ["files.test"]}}
+    daemon.put("VirtualService", "files", served)
+    daemon.put("VirtualService", "plain", host("plain.test", to_upstream("tls")))
+    site = place.open(daemon)
+    wait_until(lambda: site.get_securely("files.test", paths["roots"]).text == "inside", "HTTPS", 15)
+    rewritten = to_upstream("tls", options={"hostRewrite": "files.test"})
+    daemon.put("VirtualService", "plain", host("plain.test", rewritten))
+    trusting = {"sslFiles": {**pair, "rootCa": str(paths["roots"])}, "sni": "files.test"}
+    daemon.put("Upstream", "tls", static(site.tls_port, sslConfig=trusting))
+    site.wait_for("plain.test", 200, "inside")
+    for kind, name in (("VirtualService", "files"), ("Upstream", "tls")):
+        daemon.wait_status(kind, name, "Accepted")
+
+
+def test_an_empty_gateway_answers(place: Place) -> None:
+    """With ``translateEmptyGateways`` the port is open without any virtual service: 404, and Envoy is ready."""
+    daemon = place.start(settings={"gateway": {"translateEmptyGateways": True}})
+    site = place.open(daemon)
+    site.wait_for("nobody.test", 404)
+    assert fetch(site.envoy.admin_port, "/ready").status == 200
+    daemon.wait_status("Gateway", "gateway-proxy", "Accepted")
