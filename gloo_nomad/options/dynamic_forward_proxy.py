@@ -54,7 +54,7 @@ READS: Claims = {
     "solo.io.envoy.config.core.v3.Address": ("socket_address",),
     "solo.io.envoy.config.core.v3.SocketAddress": ("address", "port_value", "protocol"),
 }
-REFUSES: Claims = {f"{_DFP}.DnsCacheConfig": ("apple_dns",)}
+REFUSED: Claims = {f"{_DFP}.DnsCacheConfig": ("apple_dns",)}
 ROUTES_READ: Final = ("dynamic_forward_proxy",)
 
 PREFIX: Final = "solo_io_generated_dfp:"

@@ -7,8 +7,6 @@
     The same for messages below those fields, which several options may share. ``EVERY`` stands for all fields.
 ``REFUSED``
     Fields that cannot be made to work, and that the module answers with an error wherever they are set.
-``REFUSES``
-    The same for fields that are an error whenever they are set.
 ``ROUTES_READ``
     The fields of HttpListenerOptions that hooks of virtual hosts, routes and destinations look at.
 ``EXTENSIONS``

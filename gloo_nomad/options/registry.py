@@ -53,7 +53,7 @@ def collect(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]:
             other = owners.setdefault((message, name), module.__name__)
             if other != module.__name__:
                 raise ClaimedTwiceError(f"{message}.{name} is claimed by {other} and by {module.__name__}")
-        claimed = [pair for table in ("FIELDS", "READS", "REFUSES") for pair in _claimed(module, table)]
+        claimed = [pair for table in ("FIELDS", "READS") for pair in _claimed(module, table)]
         for message, name in claimed:
             claims.setdefault(message, set()).add(name)
             if name == "extensions":

@@ -34,7 +34,7 @@ FIELDS: Claims = {
         "zipkin_config",
     ),
 }
-REFUSES: Claims = {"tracing.options.gloo.solo.io.ListenerTracingSettings": ("open_census_config",)}
+REFUSED: Claims = {"tracing.options.gloo.solo.io.ListenerTracingSettings": ("open_census_config",)}
 _TRACE: Final = "solo.io.envoy.config.trace.v3"
 READS: Claims = {
     "tracing.options.gloo.solo.io.TracePercentages": EVERY,

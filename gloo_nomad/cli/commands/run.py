@@ -3,11 +3,14 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from gloo_nomad.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from gloo_nomad.settings import Flags
 
 POSITION: Final = 10
 
@@ -52,13 +55,8 @@ def run(
     Objects come from Consul KV or from a folder; flags win over the Settings file, and environment variables fill in
     what neither says.
     """
-    import asyncio
-
-    from gloo_nomad.admin import logs
-    from gloo_nomad.app.run import ROLES, roles_for
-    from gloo_nomad.app.run import run as run_app
-    from gloo_nomad.serving import ServingError
-    from gloo_nomad.settings import Flags, SettingsError, load_settings
+    from gloo_nomad.app.run import ROLES
+    from gloo_nomad.settings import Flags
 
     _check_arguments(role, ROLES, config_dir)
     flags = Flags(
@@ -72,10 +70,22 @@ def run(
         admin_bind=admin_bind,
         front_door_bind=front_door_bind,
     )
+    _serve(flags, role, log_level)
+
+
+def _serve(flags: "Flags", roles: list[str], log_level: str) -> None:
+    import asyncio
+
+    from gloo_nomad.admin import logs
+    from gloo_nomad.app.run import roles_for
+    from gloo_nomad.app.run import run as run_app
+    from gloo_nomad.serving import ServingError
+    from gloo_nomad.settings import SettingsError, load_settings
+
     try:
         logs.configure(log_level)
         settings = load_settings(flags, os.environ)
-        asyncio.run(run_app(settings, roles_for(settings, role)))
+        asyncio.run(run_app(settings, roles_for(settings, roles)))
     except (SettingsError, ServingError, ValueError) as failure:
         raise CommandError(str(failure)) from failure
     except BaseExceptionGroup as failures:
