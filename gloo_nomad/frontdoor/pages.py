@@ -42,4 +42,5 @@ ROUTES: Final = (
     Route("/healthz", _answer_health, methods=["GET"]),
     Route("/openapi.json", _answer_openapi, methods=["GET"]),
     Route("/docs", _answer_docs, methods=["GET"]),
+    Route("/", _answer_docs, methods=["GET"]),
 )

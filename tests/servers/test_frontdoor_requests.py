@@ -147,7 +147,7 @@ def test_tokens(tmp_path: Path) -> None:
                 assert "first" not in answer["error"]
             assert (await fetch("GET", VS, Authorization="Bearer second"))[0] == 200
             assert (await fetch("PUT", f"{VS}/gloo-system/a", virtual_service()))[0] == 401
-            for path in ("/healthz", "/openapi.json", "/docs"):
+            for path in ("/healthz", "/openapi.json", "/docs", "/"):
                 assert (await fetch("GET", path))[0] == 200
 
     asyncio.run(scenario())
