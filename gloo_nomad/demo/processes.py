@@ -109,8 +109,19 @@ def wait_ready(server: ServerProcess, probe: Callable[[], bool], seconds: float 
     """Returns when *probe* says yes; an ``OSError`` of the probe is a no.
 
     Stops the server and raises ``ServerError`` with the last log lines if it ends, or is not ready within *seconds*.
+    Whatever else ends the waiting, such as Ctrl-C, stops the server too: nobody else knows of it yet.
     """
-    deadline = time.monotonic() + seconds
+    try:
+        _wait_ready(server, probe, time.monotonic() + seconds)
+    except TimeoutError:
+        server.stop()
+        raise ServerError(f"{server.name} was not ready after {seconds:g} s:\n{server.log_tail()}") from None
+    except BaseException:
+        server.stop()
+        raise
+
+
+def _wait_ready(server: ServerProcess, probe: Callable[[], bool], deadline: float) -> None:
     while True:
         if not server.running:
             raise ServerError(f"{server.name} ended with code {server.process.returncode}:\n{server.log_tail()}")
@@ -118,8 +129,7 @@ def wait_ready(server: ServerProcess, probe: Callable[[], bool], seconds: float 
             if probe():
                 return
         if time.monotonic() > deadline:
-            server.stop()
-            raise ServerError(f"{server.name} was not ready after {seconds:g} s:\n{server.log_tail()}")
+            raise TimeoutError
         time.sleep(_POLL_SECONDS)
 
 

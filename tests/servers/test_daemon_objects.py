@@ -167,9 +167,11 @@ def test_a_put_without_status_gets_it_again(daemon: tuple[Daemon, int]) -> None:
     """A user who writes from a stale copy erases the status; it is written again."""
     running, _ = daemon
     running.wait_status("VirtualService", "good", "Accepted")
+    before = running.index("VirtualService", "good")
     running.put("VirtualService", "good", host("good.test", direct("good")))
-    assert running.status("VirtualService", "good") == {}
-    running.wait_status("VirtualService", "good", "Accepted")
+    wait_until(lambda: running.status("VirtualService", "good") != {}, "the status again", 15)
+    assert running.index("VirtualService", "good") >= before + 2
+    assert running.status("VirtualService", "good")["state"] == "Accepted"
 
 
 def test_the_last_object_of_a_kind_goes(daemon: tuple[Daemon, int], served: Callable[..., Any]) -> None:
