@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -22,7 +23,7 @@ from gloo_nomad.envoy.clusters import ClusterSet
 from gloo_nomad.envoy.endpoints import endpoint_problems, translate_endpoints
 from gloo_nomad.pipeline import Pipeline, Translation
 from gloo_nomad.reports import Problem, Problems
-from gloo_nomad.resources import ENDPOINTS, XdsSnapshot
+from gloo_nomad.resources import ENDPOINTS, Resources, XdsSnapshot
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.store.change import Change
 from gloo_nomad.store.memo import Memo
@@ -134,10 +135,14 @@ class Engine:
         pending = False
         async for batch in batches(self.changes):
             for change in batch:
-                pending = self.store.apply(change) or pending
+                with self._surviving("change"):
+                    pending = self.store.apply(change) or pending
+            with self._surviving("settings"):
+                entry = self.store.entries(SETTINGS.name).get(self.base.ref)
+                pending = self.live.take(entry.value if entry else None) or pending
+            for _ in batch:
                 self.changes.task_done()
-            entry = self.store.entries(SETTINGS.name).get(self.base.ref)
-            pending = self.live.take(entry.value if entry else None) or pending or self.translation is None
+            pending = pending or self.translation is None
             if pending and self.translates and self.sources_listed.is_set():
                 with self._surviving("translation"):
                     await self._translate()
@@ -190,16 +195,19 @@ class Engine:
 
     def _with_endpoints(self, translation: Translation) -> Mapping[str, XdsSnapshot]:
         endpoints = translate_endpoints(translation.clusters, self.store.snapshot, self._endpoint_memo)
+        if unknown := self._unknown(self._awaited):
+            endpoints = _without_unknown(endpoints, translation.clusters, unknown)
         return {role: snapshot.with_type(ENDPOINTS, endpoints) for role, snapshot in translation.xds.items()}
 
     async def _take_services(self) -> None:
         while True:
-            changed = self.store.apply(await self.services.get())
-            while not self.services.empty():
-                changed = self.store.apply(self.services.get_nowait()) or changed
-            self._services_changed.set()
-            if changed and self.translation is not None:
-                with self._surviving("endpoints"):
+            change = await self.services.get()
+            with self._surviving("endpoints"):
+                changed = self.store.apply(change)
+                while not self.services.empty():
+                    changed = self.store.apply(self.services.get_nowait()) or changed
+                self._services_changed.set()
+                if changed and self.translation is not None:
                     self.outputs.publish_endpoints(self._with_endpoints(self.translation))
 
     @contextmanager
@@ -213,3 +221,12 @@ class Engine:
             self.failure = f"{what}: {type(defect).__name__}"
         else:
             self.failure = "" if self.failure.startswith(what) else self.failure
+
+
+def _without_unknown(endpoints: Resources, clusters: ClusterSet, unknown: Services) -> Resources:
+    """Without those of clusters none of whose services was answered for yet: not known is not the same as empty.
+
+    A running Envoy keeps the endpoints that it has, a new one goes on without.
+    """
+    silent = {served.cluster for served in clusters.dynamic if unknown.issuperset(served.services)}
+    return MappingProxyType({name: resource for name, resource in endpoints.items() if name not in silent})

@@ -18,12 +18,12 @@ from gloo_nomad.api.refs import Ref
 from gloo_nomad.app import engine as engine_module
 from gloo_nomad.app.engine import Engine, Outputs, Services
 from gloo_nomad.pipeline import Pipeline, Translation
-from gloo_nomad.resources import ENDPOINTS, XdsSnapshot
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, XdsSnapshot
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances
 from gloo_nomad.store.snapshot import ConfigSnapshot
-from tests.pipeline.envoy_world import GATEWAY, ROLE, virtual_service
+from tests.pipeline.envoy_world import GATEWAY, ROLE, upstream, virtual_service
 
 TO_WEB = "{matchers: [{prefix: /}], routeAction: {single: {consul: {serviceName: web}}}}"
 TO_API = "{matchers: [{prefix: /}], routeAction: {single: {consul: {serviceName: api}}}}"
@@ -185,6 +185,24 @@ def test_a_defect_takes_nothing_away() -> None:
     run(scenario)
 
 
+def test_a_change_that_cannot_be_taken_is_survived() -> None:
+    """A change that breaks the store is told, and those after it are taken, objects and endpoints alike."""
+
+    async def scenario(scene: Scene) -> None:
+        with capture_logs() as logs:
+            await scene.engine.begin()
+            broken = Change("test", "Gateway", {Ref("gloo-system", "gw"): None})  # type: ignore[dict-item]
+            scene.engine.changes.put_nowait(broken)
+            scene.engine.services.put_nowait(broken)
+            scene.put(GATEWAY, virtual_service(TO_WEB))
+            scene.instances("web", 9001)
+            await scene.until(lambda: any(ROLE in published for published in scene.published))
+        assert {entry["what"] for entry in logs if entry["event"] == "not_served"} == {"change", "endpoints"}
+        assert b"127.0.0.1" in scene.served(WEB)
+
+    run(scenario)
+
+
 def test_a_defect_at_the_beginning_is_no_empty_beginning() -> None:
     """As long as the first translation fails nothing at all is published."""
 
@@ -234,7 +252,7 @@ def test_a_service_without_instances_is_known() -> None:
 
 
 def test_endpoints_that_never_come_do_not_hold_it_for_ever() -> None:
-    """After ``gloo.endpointsWarmingTimeout`` it is published without them."""
+    """After ``gloo.endpointsWarmingTimeout`` it is published without them: unknown ones, and not said to be none."""
 
     async def scenario(scene: Scene) -> None:
         scene.put(GATEWAY, virtual_service(TO_WEB))
@@ -242,8 +260,45 @@ def test_endpoints_that_never_come_do_not_hold_it_for_ever() -> None:
         began = time.monotonic()
         await scene.until(lambda: bool(scene.published))
         assert 0.25 < time.monotonic() - began < engine_module.FIRST_ENDPOINTS_SECONDS
+        assert WEB in scene.published[0][ROLE].of(CLUSTER)
+        assert WEB not in scene.published[0][ROLE].of(ENDPOINTS)
+        scene.instances("web")
+        await scene.until(lambda: bool(scene.endpoints))
+        assert b"127.0.0.1" not in scene.endpoints[-1][ROLE].of(ENDPOINTS)[WEB].body
 
     run(scenario, {"gloo": {"endpointsWarmingTimeout": "0.3s"}})
+
+
+def test_a_service_that_nobody_watches_has_no_instances() -> None:
+    """Without service discovery nobody is waited for, and clusters have no endpoints."""
+
+    async def scenario(scene: Scene) -> None:
+        scene.engine.outputs.want_services = lambda _: frozenset()
+        scene.put(GATEWAY, virtual_service(TO_WEB))
+        began = time.monotonic()
+        await scene.engine.begin()
+        await scene.until(lambda: bool(scene.published))
+        assert time.monotonic() - began < 2
+        assert b"127.0.0.1" not in scene.served(WEB)
+
+    run(scenario)
+
+
+def test_a_datacenter_that_does_not_answer_silences_no_other() -> None:
+    """A cluster of two datacenters has the instances of the one that is known."""
+    spec = "consul: {serviceName: web, dataCenters: [near, far]}"
+    route = "{matchers: [{prefix: /}], routeAction: {single: {upstream: {name: up, namespace: gloo-system}}}}"
+
+    async def scenario(scene: Scene) -> None:
+        scene.put(GATEWAY, virtual_service(route), upstream(spec=spec))
+        found = Entry(ServiceInstances((Instance("127.0.0.1", 9001, "i", datacenter="near"),)))
+        scene.engine.services.put_nowait(Change("services", CONSUL_SERVICE, {Ref("near", "web"): found}))
+        await scene.engine.begin()
+        await scene.until(lambda: bool(scene.published))
+        assert {ref.namespace for _, ref in scene.wanted} == {"near", "far"}
+        assert b"127.0.0.1" in scene.served("up_gloo-system")
+
+    run(scenario, {"gloo": {"endpointsWarmingTimeout": "0.1s"}})
 
 
 def test_a_route_that_moves_waits_for_its_new_service() -> None:
