@@ -47,9 +47,15 @@ class Case:
     def render(self) -> str:
         """The case as text for people: what it shows, the objects as YAML, and what comes of them."""
         document = self.to_document()
-        objects = "---\n".join(to_text(written) for written in document["objects"])
+        objects = "---\n".join(_as_written(written) for written in document["objects"])
         outcome = {name: document[name] for name in ("settings", "envoy", "problems") if name in document}
         return f"# {self.name}: {self.shows}\n{objects}\n# Outcome\n{to_text(outcome)}"
+
+
+def _as_written(document: Mapping[str, Any]) -> str:
+    """An object as it is stored; its kind is a remark, because a stored object does not say it."""
+    fields = {name: value for name, value in document.items() if name != "kind"}
+    return f"# {document['kind']}\n{to_text(fields)}"
 
 
 def option_names() -> tuple[str, ...]:
