@@ -1,7 +1,7 @@
 """One listener: an address, a filter chain for each TLS configuration, and the RouteConfigurations behind them.
 
 What a listener loses to an error is as little as possible: a TLS configuration without its secret costs its own chain,
-a server name that two configurations want goes to the older one. A listener without any chain is not sent.
+a server name that two configurations want goes to the one that had it first. A listener without any chain is not sent.
 """
 
 import ipaddress
@@ -17,6 +17,7 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
 from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import http_listener_options_pb2, listener_options_pb2, settings_pb2
+from gloo_nomad.api.kinds import VIRTUAL_SERVICE
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.envoy.connection_managers import NetworkFilters, build_network_filters
 from gloo_nomad.envoy.filter_chains import ChainPlan, FilterChain, Place, build_filter_chain, matcher_place
@@ -32,6 +33,7 @@ from gloo_nomad.options.registry import hooks
 from gloo_nomad.proxies import HttpGroup, Listener, TcpGroup
 from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected
 from gloo_nomad.resources import LISTENER, Resource
+from gloo_nomad.store.claims import server_name_claim, server_names, since
 from gloo_nomad.store.memo import Memo, Reads
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
@@ -51,10 +53,18 @@ class World:
     settings: settings_pb2.Settings
     memo: Memo
 
-    def age(self, chain: FilterChain) -> tuple[int, tuple[ObjectRef, ...]]:
-        """What orders chains by age: the oldest object behind them comes first."""
-        created = (self.snapshot.created.get(owner.kind, {}).get(owner.ref) or _UNBORN for owner in chain.owners)
-        return min(created, default=_UNBORN), chain.owners
+    def age(self, chain: FilterChain, name: str) -> tuple[int, tuple[ObjectRef, ...]]:
+        """What orders chains by when they got a server name: the first object behind them that has it counts."""
+        having = [owner for owner in chain.owners if self._has(owner, name)] or chain.owners
+        return min((self._since(owner, name) or _UNBORN for owner in having), default=_UNBORN), chain.owners
+
+    def _has(self, owner: ObjectRef, name: str) -> bool:
+        service = self.snapshot.of(VIRTUAL_SERVICE.name).get(owner.ref) if owner.kind == VIRTUAL_SERVICE.name else None
+        return service is None or name in server_names(service)
+
+    def _since(self, owner: ObjectRef, name: str) -> int:
+        created, claimed = self.snapshot.created.get(owner.kind, {}), self.snapshot.claimed.get(owner.kind, {})
+        return since(owner.ref, server_name_claim(name), created, claimed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +155,7 @@ def _plan_chains(group: HttpGroup, filters: NetworkFilters) -> Iterator[ChainPla
 def _build_chains(
     listener: Listener, plans: Sequence[ChainPlan], world: World
 ) -> tuple[list[FilterChain], list[Problem]]:
-    """The chains, each without the server names that an older one has, and what was said about those."""
+    """The chains, each without the server names that another one had first, and what was said about those."""
     chains = [_keep_chain(listener, plan, world) for plan in plans]
     problems: list[Problem] = []
     for index, names in _find_overlaps(chains, world).items():
@@ -160,7 +170,7 @@ def _build_chains(
 
 def _conflict_problems(chain: FilterChain, names: frozenset[str], listener: Listener) -> Iterator[Problem]:
     shown = ", ".join(sorted(name or "any server name" for name in names))
-    text = f"TLS conflict: an older configuration has {shown} on {listener.name} already, and keeps it"
+    text = f"TLS conflict: another configuration had {shown} on {listener.name} first, and keeps it"
     finding = error("sslConfig.sniDomains", text)
     yield from (finding.on(owner, chain.path) for owner in chain.owners)
 
@@ -178,21 +188,28 @@ def _keep_chain(listener: Listener, plan: ChainPlan, world: World) -> FilterChai
 
 
 def _find_overlaps(chains: Sequence[FilterChain], world: World) -> Mapping[int, frozenset[str]]:
-    """For each chain (by its position) the server names that an older one has for the same addresses.
+    """For each chain (by its position) the server names that another one had first, for the same addresses.
 
     Envoy refuses a listener with two chains for one server name.
     """
-    owners: dict[tuple[str, Place], int] = {}
+    wanted: dict[str, list[int]] = {}
+    for index, chain in enumerate(chains):
+        for name in (chain.server_names or ("",)) if chain.body else ():
+            wanted.setdefault(name, []).append(index)
     lost: dict[int, set[str]] = {}
-    numbered = [(index, chain) for index, chain in enumerate(chains) if chain.body]
-    for index, chain in sorted(numbered, key=lambda item: (world.age(item[1]), item[0])):
-        for name in chain.server_names or ("",):
-            keys = [(name, place) for place in chain.places]
-            if any(key in owners for key in keys):
-                lost.setdefault(index, set()).add(name)
-            else:
-                owners.update((key, index) for key in keys)
-    return {index: frozenset(names) for index, names in lost.items()}
+    for name, indices in wanted.items():
+        for index in _latecomers(name, indices, chains, world) if len(indices) > 1 else ():
+            lost.setdefault(index, set()).add(name)
+    return {index: frozenset(lost[index]) for index in sorted(lost)}
+
+
+def _latecomers(name: str, indices: Sequence[int], chains: Sequence[FilterChain], world: World) -> Iterator[int]:
+    taken: set[Place] = set()
+    for index in sorted(indices, key=lambda index: (world.age(chains[index], name), index)):
+        if taken.isdisjoint(chains[index].places):
+            taken.update(chains[index].places)
+        else:
+            yield index
 
 
 @dataclass(frozen=True, slots=True, eq=False)

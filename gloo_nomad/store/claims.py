@@ -1,4 +1,4 @@
-"""Since when an object claims what only one object can have: a domain of a gateway, or an address to listen on.
+"""Since when an object claims what only one object can have: a domain or server name of a gateway, or an address.
 
 What an object has from its beginning it claims since it was created; what an edit adds, since that edit. So whoever had
 a domain first keeps it, even when an older object asks for it later. An object in conflict carries its later claims in
@@ -20,13 +20,26 @@ LATEST: Final = (1 << 62) - 1
 MAX_STORED: Final = 100
 """How many claims a status carries."""
 _DETAIL: Final = "claimedSince"
-_CONTESTED: Final = frozenset({"virtualHost.domains", "bindPort"})
+_CONTESTED: Final = frozenset({"virtualHost.domains", "sslConfig.sniDomains", "bindPort"})
 """The fields that errors about a conflict name."""
 
 
 def address_claim(address: str, port: int) -> str:
     """How an address to listen on is written in claims."""
     return f"{address}:{port}"
+
+
+def server_name_claim(name: str) -> str:
+    """How a server name of TLS is written in claims, with an empty one for any."""
+    return f"sni:{name}"
+
+
+def server_names(service: Any) -> frozenset[str]:
+    """The server names of a virtual service in lower case, an empty one for any; none without TLS."""
+    if not service.HasField("ssl_config"):
+        return frozenset()
+    names = frozenset(name.lower() for name in service.ssl_config.sni_domains)
+    return frozenset({""}) if not names or ANY_DOMAIN in names else names
 
 
 def later_claims(kind: str, before: Any, known: Claims, after: Any, version: int) -> Claims:
@@ -72,7 +85,8 @@ def _claimed(kind: str, message: Any) -> frozenset[str]:
 
 
 def _domains(service: Any) -> Iterable[str]:
-    return [domain.lower() for domain in service.virtual_host.domains] or [ANY_DOMAIN]
+    yield from (domain.lower() for domain in service.virtual_host.domains or (ANY_DOMAIN,))
+    yield from map(server_name_claim, server_names(service))
 
 
 def _address(gateway: Any) -> Iterable[str]:

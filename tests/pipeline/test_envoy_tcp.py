@@ -140,7 +140,7 @@ def test_two_hosts_for_everything_are_a_conflict() -> None:
 
     assert len(chains(world)) == 1
     (said,) = world.said("Gateway", "tcp")
-    assert said.startswith("error tcpGateway.tcpHosts[1].sslConfig.sniDomains: TLS conflict: an older configuration")
+    assert said.startswith("error tcpGateway.tcpHosts[1].sslConfig.sniDomains: TLS conflict: another configuration")
 
 
 def test_wrong_options_cost_their_gateway_only() -> None:

@@ -66,6 +66,31 @@ def test_last_good_versions_are_kept_with_and_without_isolation(settings: dict[s
     assert world.said("VirtualService", "b") == []
 
 
+def test_a_server_name_stays_with_the_certificate_that_had_it_first() -> None:
+    """An older virtual service that asks for another's server name gets it neither now nor after a restart."""
+    secrets = (secret("a", "a.com"), secret("b", "b.com"))
+    world = make_world(SSL_GATEWAY, *secrets, secure("a", DIRECT % "a"), secure("b", DIRECT % "b"))
+    before = _chains(world)
+    assert list(before) == [("a.com",), ("b.com",)]
+    world.put(secure("a", DIRECT % "thief").replace("[a.com]", "[a.com, B.com]"))
+
+    assert _chains(world) == before
+    assert _chains(World(store=world.store).translate()) == before
+    assert "had b.com" in " ".join(world.said("VirtualService", "a"))
+    assert "TLS" not in " ".join(world.said("VirtualService", "b"))
+
+    world.remove("VirtualService", "b")
+    assert list(_chains(world)) == [("a.com", "b.com")]
+
+
+def _chains(world: World) -> dict[tuple[str, ...], bytes]:
+    """Filter chains' TLS by server names."""
+    return {
+        tuple(chain.filter_chain_match.server_names): chain.transport_socket.typed_config.value
+        for chain in world.listener("listener-::-8443").filter_chains
+    }
+
+
 def test_a_table_alone_in_its_weight_keeps_its_order() -> None:
     """Sorting is for routes of several tables: the order that a user wrote is not touched within one."""
 

@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from gloo_nomad.api import codec
+from gloo_nomad.api.gen import gateway_pb2, ssl_pb2
 from gloo_nomad.api.kinds import KINDS
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Problem, Severity
 from gloo_nomad.store.change import Change, Entry
-from gloo_nomad.store.claims import MAX_STORED, details_for, stored_claims
+from gloo_nomad.store.claims import MAX_STORED, details_for, server_names, stored_claims
 from gloo_nomad.store.statuses import build_status, is_same
 from gloo_nomad.store.store import Store
 
@@ -46,6 +47,16 @@ def test_what_an_edit_adds_is_claimed_since_the_edit() -> None:
     }
     assert claims(entry(1, "a.com"), entry(5), entry(9, "a.com")) == {"a.com": 9}
     assert claims(entry(1, "80", kind="Gateway"), entry(7, "81", kind="Gateway"), kind="Gateway") == {":::81": 7}
+
+
+def test_server_names_are_claimed_too() -> None:
+    """In lower case; all of them together, or none, mean any."""
+    found = [
+        server_names(gateway_pb2.VirtualService(ssl_config=ssl_pb2.SslConfig(sni_domains=names)))
+        for names in (["A.com", "b.com"], ["a.com", "*"], [])
+    ]
+    assert found == [{"a.com", "b.com"}, {""}, {""}]
+    assert server_names(gateway_pb2.VirtualService()) == frozenset()
 
 
 def test_a_write_that_changes_nothing_claims_nothing() -> None:
