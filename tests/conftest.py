@@ -33,9 +33,9 @@ def _require(name: str) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_environment() -> None:
-    """Takes away what would lead a client to a server that is not the test's."""
+    """Takes away what leads clients to other servers, and the width that xdist gives to its workers."""
     for name in list(os.environ):
-        if name.startswith(("CONSUL_", "VAULT_", "NOMAD_", "BAO_")):
+        if name.startswith(("CONSUL_", "VAULT_", "NOMAD_", "BAO_")) or name == "COLUMNS":
             del os.environ[name]
 
 
