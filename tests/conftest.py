@@ -84,6 +84,21 @@ def nomad(tmp_path_factory: pytest.TempPathFactory, consul: ConsulAgent) -> Iter
     agent.stop()
 
 
+@pytest.fixture
+def new_nomad(tmp_path: Path) -> Iterator[Callable[..., NomadAgent]]:
+    """Starts Nomad agents of the test's own; takes what ``start_nomad`` takes."""
+    agents: list[NomadAgent] = []
+    binary = _require("nomad")
+
+    def start(**options: Any) -> NomadAgent:
+        agents.append(start_nomad(tmp_path / f"nomad-{len(agents)}", binary=binary, **options))
+        return agents[-1]
+
+    yield start
+    for agent in agents:
+        agent.stop()
+
+
 @pytest.fixture(scope="session")
 def openbao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
     """An OpenBao server for all tests; a test keeps to names or a root key of its own."""

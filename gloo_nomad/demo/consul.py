@@ -22,6 +22,8 @@ class ConsulAgent:
     server: ServerProcess
     port: int
     dns_port: int
+    token: str = ""
+    """What every request here presents, where ACLs are on."""
 
     @property
     def address(self) -> str:
@@ -31,7 +33,8 @@ class ConsulAgent:
     @property
     def environment(self) -> dict[str, str]:
         """What a client needs to find this agent."""
-        return {"CONSUL_HTTP_ADDR": self.address}
+        token = {"CONSUL_HTTP_TOKEN": self.token} if self.token else {}
+        return {"CONSUL_HTTP_ADDR": self.address, **token}
 
     def command(self, *arguments: str, stdin: bytes | None = None) -> str:
         """Runs ``consul ARGUMENTS`` against this agent and returns what it printed; raises ``ServerError``."""
@@ -45,10 +48,14 @@ class ConsulAgent:
 
     def request(self, method: str, path: str, body: bytes | None = None) -> Any:
         """One request to ``/v1/PATH``, decoded; None for an empty answer. An error status raises ``ServerError``."""
-        answer = fetch(self.port, f"/v1/{path}", method=method, body=body)
+        answer = fetch(self.port, f"/v1/{path}", method=method, body=body, headers=self._headers)
         if answer.status >= 400 and not (method == "GET" and answer.status == 404):
             raise ServerError(f"{method} {path}: {answer.status} {answer.text}")
         return answer.json() if answer.status < 300 and answer.body else None
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"X-Consul-Token": self.token} if self.token else {}
 
     def put(self, key: str, value: bytes | str) -> None:
         """Writes a key of the KV store."""
@@ -56,7 +63,7 @@ class ConsulAgent:
 
     def get(self, key: str) -> bytes | None:
         """A key's value, None if there is no such key."""
-        answer = fetch(self.port, f"/v1/kv/{key}?raw")
+        answer = fetch(self.port, f"/v1/kv/{key}?raw", headers=self._headers)
         return answer.body if answer.status == 200 else None
 
     def delete(self, key: str, *, recurse: bool = False) -> None:

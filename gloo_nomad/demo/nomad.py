@@ -107,17 +107,25 @@ class NomadAgent:
 
 
 def start_nomad(
-    directory: Path, *, binary: Path | None = None, consul: ConsulAgent | None = None, port: int | None = None
+    directory: Path,
+    *,
+    binary: Path | None = None,
+    consul: ConsulAgent | None = None,
+    port: int | None = None,
+    config: str = "",
 ) -> NomadAgent:
-    """Starts an agent whose files are in *directory*, with its services in *consul* if that is given."""
+    """Starts an agent whose files are in *directory*, with its services in *consul* if that is given.
+
+    *config* is further configuration in HCL.
+    """
     program = binary or find_binary("nomad")
     http = port or free_port()
     data = directory / "nomad"
     data.mkdir(parents=True, exist_ok=True)
-    config = directory / "nomad.hcl"
-    config.write_text(_build_config(data, http, consul))
+    file = directory / "nomad.hcl"
+    file.write_text(_build_config(data, http, consul) + config)
     env = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
-    server = start_process("nomad", [program, "agent", "-dev", "-config", config], directory / "nomad.log", env=env)
+    server = start_process("nomad", [program, "agent", "-dev", "-config", file], directory / "nomad.log", env=env)
     wait_ready(server, lambda: _has_ready_node(http))
     return NomadAgent(program, server, http)
 
