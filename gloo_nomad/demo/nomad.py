@@ -56,6 +56,8 @@ class NomadAgent:
     binary: Path
     server: ServerProcess
     port: int
+    data: Path
+    """Its folder; Nomad mounts file systems for secrets below it, and leaves them when it ends."""
 
     @property
     def address(self) -> str:
@@ -104,6 +106,7 @@ class NomadAgent:
     def stop(self) -> None:
         """Stops the agent and all tasks of its jobs."""
         self.server.stop(grace=30.0)
+        unmount_below(self.data)
 
 
 def start_nomad(
@@ -127,7 +130,14 @@ def start_nomad(
     env = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
     server = start_process("nomad", [program, "agent", "-dev", "-config", file], directory / "nomad.log", env=env)
     wait_ready(server, lambda: _has_ready_node(http))
-    return NomadAgent(program, server, http)
+    return NomadAgent(program, server, http, data.absolute())
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmounts what is mounted below a folder, the innermost first, so that the folder can be removed."""
+    mounts = [line.split()[1].replace(r"\040", " ") for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in sorted((mount for mount in mounts if Path(mount).is_relative_to(folder)), reverse=True):
+        subprocess.run(["umount", mount], check=False, capture_output=True, timeout=30)
 
 
 def _build_config(data: Path, http: int, consul: ConsulAgent | None) -> str:
