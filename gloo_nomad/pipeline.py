@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 
-from gloo_nomad import settings as settings_module
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.clusters import ClusterSet, translate_clusters
@@ -25,7 +24,10 @@ from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
 from gloo_nomad.unclaimed import Unclaimed
 
-_FEATURE_PACKAGES = ("gloo_nomad.gateway", "gloo_nomad.envoy", "gloo_nomad.options", "gloo_nomad.upstreams")
+_FEATURE_PACKAGES = (
+    *("gloo_nomad.gateway", "gloo_nomad.envoy", "gloo_nomad.options", "gloo_nomad.upstreams"),
+    "gloo_nomad.settings.fields",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Pipeline:
 @cache
 def claims() -> Mapping[str, frozenset[str]]:
     """Every field of the contract that some module makes work or answers with an error, by message name."""
-    found = [settings_module, *(module for package in _FEATURE_PACKAGES for module in modules(package))]
+    found = [module for package in _FEATURE_PACKAGES for module in modules(package)]
     working, refused = collect(found), collect_refused(found)
     return {name: working.get(name, frozenset()) | refused.get(name, frozenset()) for name in {*working, *refused}}
 

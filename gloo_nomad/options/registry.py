@@ -4,15 +4,11 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from gloo_nomad.options.hooks import EVERY, HOOK_NAMES, Claims, extension_claims
-
-_PLUMBING: Final = frozenset(
-    {"hooks", "stages", "registry", "claims", "cases", "guards", "added_headers", "servers", "custom_health_checks"}
-    | {"access_log_filters", "access_log_formats", "access_log_services"}
-)
 
 
 class ClaimedTwiceError(Exception):
@@ -21,9 +17,10 @@ class ClaimedTwiceError(Exception):
 
 @cache
 def modules(package: str) -> tuple[ModuleType, ...]:
-    """The feature modules of a package, sorted by name."""
+    """The feature modules of a package, sorted by name: where there are golden cases, those that have some."""
     parent = importlib.import_module(package)
-    names = sorted(found.name for found in pkgutil.iter_modules(parent.__path__) if found.name not in _PLUMBING)
+    cases = {path.stem for folder in parent.__path__ for path in Path(folder).glob("*.yaml")}
+    names = sorted(found.name for found in pkgutil.iter_modules(parent.__path__) if not cases or found.name in cases)
     return tuple(importlib.import_module(f"{package}.{name}") for name in names)
 
 

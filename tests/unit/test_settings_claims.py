@@ -9,12 +9,15 @@ from google.protobuf.descriptor import Descriptor
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.kinds import SETTINGS
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.options.registry import modules
 from gloo_nomad.pipeline import Pipeline, claims
 from gloo_nomad.reports import Severity
-from gloo_nomad.settings import FIELDS
 from gloo_nomad.store.snapshot import Collection, ConfigSnapshot
 
 REF = Ref("gloo-system", "default")
+CLAIMED = [
+    item for module in modules("gloo_nomad.settings.fields") for item in sorted(getattr(module, "FIELDS", {}).items())
+]
 
 
 def warned(message: settings_pb2.Settings) -> list[str]:
@@ -92,7 +95,14 @@ def test_fields_below(path: str, name: str) -> None:
     assert warned(message) == [f"{path}.{name}"]
 
 
-@pytest.mark.parametrize(("message_name", "names"), sorted(FIELDS.items()))
+@pytest.mark.parametrize(
+    ("message_name", "names"),
+    [
+        item
+        for module in modules("gloo_nomad.settings.fields")
+        for item in sorted(getattr(module, "FIELDS", {}).items())
+    ],
+)
 def test_claims_exist(message_name: str, names: tuple[str, ...]) -> None:
     """What is said to have an effect is a field of the contract."""
     pool = settings_pb2.DESCRIPTOR.pool

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.reports import Finding, warning
+from gloo_nomad.settings.own import EXTENSION, FIXED_OWN
 
-EXTENSION: Final = "gloo-nomad"
-FIXED_OWN: Final = ("adminBindAddr", "frontDoorBindAddr", "frontDoorTlsCert", "frontDoorTlsKey")
 _FIXED: Final[tuple[tuple[str, ...], ...]] = (
     ("consul_kv_source",),
     ("directory_config_source",),

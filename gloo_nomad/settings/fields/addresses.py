@@ -1,0 +1,11 @@
+"""Addresses of our own servers."""
+
+from typing import Final
+
+OWN: Final = {
+    "adminBindAddr": "127.0.0.1:9091",
+    "frontDoorBindAddr": "127.0.0.1:9095",
+    "frontDoorTlsCert": "",
+    "frontDoorTlsKey": "",
+}
+OWN_FIXED: Final = tuple(OWN)

@@ -1,0 +1,33 @@
+"""How Consul is reached, and what of its services is used."""
+
+from typing import Final
+
+FIELDS: Final = {
+    "gloo.solo.io.Settings": (
+        "consul",
+        "consulDiscovery",
+    ),
+    "gloo.solo.io.Settings.ConsulConfiguration": (
+        "address",
+        "http_address",
+        "datacenter",
+        "username",
+        "password",
+        "token",
+        "ca_file",
+        "ca_path",
+        "cert_file",
+        "key_file",
+        "insecure_skip_verify",
+        "service_discovery",
+    ),
+    "gloo.solo.io.Settings.ConsulUpstreamDiscoveryConfiguration": (
+        "useTlsTagging",
+        "tlsTagName",
+        "rootCa",
+        "splitTlsServices",
+        "consistencyMode",
+        "query_options",
+        "service_tags_allowlist",
+    ),
+}

@@ -1,0 +1,15 @@
+"""Translation of Gateways."""
+
+from typing import Final
+
+FIELDS: Final = {
+    "gloo.solo.io.Settings": ("gateway",),
+    "gloo.solo.io.GatewayOptions": (
+        "read_gateways_from_all_namespaces",
+        "virtual_service_options",
+        "isolate_virtual_hosts_by_ssl_config",
+        "translate_empty_gateways",
+        "validation",
+    ),
+    "gloo.solo.io.GatewayOptions.ValidationOptions": ("warn_missing_tls_secret",),
+}
