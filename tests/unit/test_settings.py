@@ -273,7 +273,10 @@ def test_a_file_that_asks_for_the_impossible(tmp_path: Path, document: dict[str,
     ("own", "told"),
     [
         ({"adminBindAddr": 9091}, "extensions.configs[gloo-nomad].adminBindAddr: is to be text"),
-        ({"createDefaultGateways": "no"}, "extensions.configs[gloo-nomad].createDefaultGateways: is to be true or false"),
+        (
+            {"createDefaultGateways": "no"},
+            "extensions.configs[gloo-nomad].createDefaultGateways: is to be true or false",
+        ),
         ({"adminBindAddr": "x"}, 'extensions.configs.gloo-nomad.adminBindAddr: "x" is not host:port'),
         ({"frontDoorBindAddr": "1.2.3.4"}, 'extensions.configs.gloo-nomad.frontDoorBindAddr: "1.2.3.4" is not'),
     ],
