@@ -1,14 +1,12 @@
-"""Reading many services with few connections: all of them again, whenever anything in their datacenter changed."""
+"""Reading many services with few connections: all of them again, whenever anything in their place changed."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
-from gloo_nomad.clients.blocking import Pace, watch_index
-from gloo_nomad.clients.consul import ConsulClient
-from gloo_nomad.clients.consul_answers import HealthAnswer, NamesAnswer
+from gloo_nomad.clients.blocking import Pace, Query, watch_index
 from gloo_nomad.sources.source import SourceState
 
 _CONCURRENCY: Final = 8
@@ -19,28 +17,28 @@ _CHECK: Final = 1.0
 """Seconds between looks at whether there is anything to sweep."""
 
 ServiceKey = tuple[str, str]
+Wakers = Callable[[str], Mapping[str, Query[Any]]]
+"""For a place the queries that are answered when anything there changed, by their names in the state."""
 
 
 async def sweep_services(
-    client: ConsulClient,
+    wakers: Wakers,
     remaining: Callable[[], frozenset[ServiceKey]],
     read: Callable[[ServiceKey], Awaitable[bool]],
     state: SourceState,
 ) -> None:
     """Calls *read* for ever for each of the *remaining* services: at once for new ones, then after each change.
 
-    *read* says whether it could be read; otherwise it is tried again soon.
-
-    The wake-ups are two blocking queries per datacenter, one for checks and one for registrations, as long as there
-    are services to sweep.
+    *read* says whether it could be read; otherwise it is tried again soon. Places have their *wakers* as long as there
+    are services to sweep in them.
     """
-    wakers: dict[str, list[asyncio.Task[None]]] = {}
+    waking: dict[str, dict[str, asyncio.Task[None]]] = {}
     wake = asyncio.Event()
     read_once: frozenset[ServiceKey] = frozenset()
     try:
         while True:
             keys = remaining()
-            _follow(client, wakers, {dc for dc, _ in keys}, wake, state)
+            _follow(wakers, waking, {place for place, _ in keys}, wake, state)
             due = keys if wake.is_set() else keys - read_once
             wake.clear()
             began = time.monotonic()
@@ -48,43 +46,30 @@ async def sweep_services(
             read_once = keys - failed
             await asyncio.sleep(max(_REST, time.monotonic() - began) if due else _CHECK)
     finally:
-        _follow(client, wakers, set(), wake, state)
+        _follow(wakers, waking, set(), wake, state)
 
 
 def _follow(
-    client: ConsulClient,
-    wakers: dict[str, list[asyncio.Task[None]]],
-    datacenters: set[str],
+    wakers: Wakers,
+    waking: dict[str, dict[str, asyncio.Task[None]]],
+    places: set[str],
     wake: asyncio.Event,
     state: SourceState,
 ) -> None:
-    """Starts and ends the wake-ups until they are those of *datacenters*."""
-    for dc in wakers.keys() - datacenters:
-        for task in wakers.pop(dc):
+    """Starts and ends the wake-ups until they are those of *places*."""
+    for place in waking.keys() - places:
+        for part, task in waking.pop(place).items():
             task.cancel()
-        for part in (f"checks@{dc}", f"names@{dc}"):
             state.forget(part)
-    for dc in sorted(datacenters - wakers.keys()):
-        wakers[dc] = [
-            asyncio.create_task(_wake_on_checks(client, dc, wake, state), name=f"{state.name}/checks@{dc}"),
-            asyncio.create_task(_wake_on_names(client, dc, wake, state), name=f"{state.name}/names@{dc}"),
-        ]
+    for place in sorted(places - waking.keys()):
+        waking[place] = {
+            part: asyncio.create_task(_wake_on(query, part, wake, state), name=f"{state.name}/{part}")
+            for part, query in wakers(place).items()
+        }
 
 
-async def _wake_on_checks(client: ConsulClient, dc: str, wake: asyncio.Event, state: SourceState) -> None:
-    async def query(index: int, wait: float) -> HealthAnswer:
-        return await client.checks_index(dc, index, wait)
-
-    async with aclosing(watch_index(query, lambda: _WAIT, state.reporter(f"checks@{dc}"), Pace(1.0, 2))) as answers:
-        async for _ in answers:
-            wake.set()
-
-
-async def _wake_on_names(client: ConsulClient, dc: str, wake: asyncio.Event, state: SourceState) -> None:
-    async def query(index: int, wait: float) -> NamesAnswer:
-        return await client.catalog_services(dc, index, wait)
-
-    async with aclosing(watch_index(query, lambda: _WAIT, state.reporter(f"names@{dc}"), Pace(1.0, 2))) as answers:
+async def _wake_on(query: Query[Any], part: str, wake: asyncio.Event, state: SourceState) -> None:
+    async with aclosing(watch_index(query, lambda: _WAIT, state.reporter(part), Pace(1.0, 2))) as answers:
         async for _ in answers:
             wake.set()
 
