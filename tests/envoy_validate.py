@@ -17,6 +17,7 @@ from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.wasm.v3 import wasm_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
+from envoy.extensions.transport_sockets.quic.v3 import quic_transport_pb2
 from envoy.extensions.transport_sockets.tcp_stats.v3 import tcp_stats_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 
@@ -109,21 +110,27 @@ def _inline_secrets(socket: Any) -> None:
         if socket.typed_config.Unpack(outer):
             _inline_secrets(outer.transport_socket)
             socket.typed_config.CopyFrom(typed_config(outer))
+    quic = quic_transport_pb2.QuicDownstreamTransport()
+    if socket.typed_config.Unpack(quic):
+        _inline_sources(quic.downstream_tls_context.common_tls_context)
+        socket.typed_config.CopyFrom(typed_config(quic))
     for kind in _TLS_CONTEXTS:
         context = kind()
-        if not socket.typed_config.Unpack(context):
-            continue
-        common = context.common_tls_context
-        holders = (common, common.combined_validation_context)
-        configs = [
-            *common.tls_certificate_sds_secret_configs,
-            *(
-                holder.validation_context_sds_secret_config
-                for holder in holders
-                if holder.HasField("validation_context_sds_secret_config")
-            ),
-        ]
-        for config in configs:
-            if config.sds_config.HasField("ads"):
-                config.ClearField("sds_config")
-        socket.typed_config.CopyFrom(typed_config(context))
+        if socket.typed_config.Unpack(context):
+            _inline_sources(context.common_tls_context)
+            socket.typed_config.CopyFrom(typed_config(context))
+
+
+def _inline_sources(common: Any) -> None:
+    holders = (common, common.combined_validation_context)
+    configs = [
+        *common.tls_certificate_sds_secret_configs,
+        *(
+            holder.validation_context_sds_secret_config
+            for holder in holders
+            if holder.HasField("validation_context_sds_secret_config")
+        ),
+    ]
+    for config in configs:
+        if config.sds_config.HasField("ads"):
+            config.ClearField("sds_config")

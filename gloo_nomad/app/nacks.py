@@ -9,7 +9,7 @@ from gloo_nomad.api.kinds import SECRET as SECRET_KIND
 from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.app.engine import Engine
-from gloo_nomad.envoy.names import authority_name, certificate_name
+from gloo_nomad.envoy.names import authority_name, certificate_name, quic_listener_name
 from gloo_nomad.envoy.secret_users import find_secret_users
 from gloo_nomad.reports import Problem, Problems, Severity
 from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
@@ -101,8 +101,9 @@ class Nacks:
             return
         for proxy in translation.proxies:
             for listener in proxy.listeners if proxy.role == role else ():
+                names = (listener.name, quic_listener_name(listener.name))
                 groups = {group.route_config for group in listener.http}
-                if (type_url == LISTENER and listener.name == name) or (type_url == ROUTES and name in groups):
+                if (type_url == LISTENER and name in names) or (type_url == ROUTES and name in groups):
                     yield listener.source
 
     def _secrets(self, name: str) -> Iterator[ObjectRef]:

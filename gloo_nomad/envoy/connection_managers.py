@@ -57,8 +57,10 @@ def build_network_filters(
     used_filters: frozenset[str],
     settings: settings_pb2.Settings,
     reads: Reads,
+    *,
+    tls_port: int,
 ) -> NetworkFilters:
-    """All network filters of an HTTP gateway on a listener with these options.
+    """All network filters of an HTTP gateway on a listener with these options, *tls_port* if it is for TLS, else 0.
 
     *used_filters* are those that something behind it configures.
     """
@@ -68,7 +70,9 @@ def build_network_filters(
         upstreams.add(ref)
         return find_cluster(ref, settings, reads)
 
-    context = ListenerContext(settings, reads, group.source, group.options, used_filters, find, listener)
+    context = ListenerContext(
+        settings, reads, group.source, group.options, used_filters, find, listener, tls_port=tls_port
+    )
     findings: list[Finding] = []
     before = sorted_filters((item for hook in hooks("network_filters") for item in hook(context)), findings)
     manager = _build_defaults(group.route_config)

@@ -14,7 +14,7 @@ from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.envoy.tls import TlsScope, TlsSocket, build_downstream_socket
 from gloo_nomad.messages import to_bytes
 from gloo_nomad.options.hooks import Claims
-from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected
+from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected, warning
 from gloo_nomad.resources import Resource
 
 READS: Claims = {
@@ -45,6 +45,8 @@ class FilterChain:
     """Whether Envoy has to look at the TLS handshake to choose it, or to serve it."""
     secrets: tuple[Resource, ...]
     problems: Problems
+    quic: Any | None = None
+    """Envoy's QuicDownstreamTransport, without TLS, if it is offered by HTTP/3 as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class ChainPlan:
     """Whether ``ssl`` only says for which server names the chain is, and TLS goes on to the destination."""
     needs_server_name: bool = False
     """Whether the filters read the server name of the handshake."""
+    quic: Any | None = None
 
 
 def matcher_place(source: ObjectRef, path: str) -> tuple[ObjectRef, str]:
@@ -82,6 +85,8 @@ def build_filter_chain(plan: ChainPlan, scope: TlsScope) -> FilterChain:
         of_matcher.append(error("matcher", f"has more than {MAX_PLACES} combinations of address ranges"))
     findings: list[Finding] = [*_apply_server_names(plan, out.filter_chain_match)]
     socket = _apply_socket(plan, scope, out, findings)
+    too_old = [*_check_quic(plan)]
+    findings += too_old
     lost = bool(plan.without) and not out.filter_chain_match.server_names
     served = not is_rejected((*findings, *of_matcher)) and not lost and (socket is None or socket.usable)
     return FilterChain(
@@ -93,6 +98,7 @@ def build_filter_chain(plan: ChainPlan, scope: TlsScope) -> FilterChain:
         socket is not None or plan.needs_server_name or bool(out.filter_chain_match.server_names),
         socket.secrets if served and socket is not None else (),
         (*_matcher_problems(plan, of_matcher), *_problems(plan, findings)),
+        None if too_old else plan.quic,
     )
 
 
@@ -176,6 +182,12 @@ def _server_name_fault(name: str) -> str:
     if not bare or "*" in bare or not bare.isprintable() or " " in bare:
         return f"{name[:80]!r} is no server name; write a host name, with *. in front for all below it"
     return ""
+
+
+def _check_quic(plan: ChainPlan) -> Iterator[Finding]:
+    most = plan.ssl.parameters.maximum_protocol_version if plan.ssl is not None else 0
+    if plan.quic is not None and most and most < ssl_pb2.SslParameters.TLSv1_3:
+        yield warning("sslConfig.parameters.maximumProtocolVersion", "HTTP/3 needs TLS 1.3; it is not offered here")
 
 
 def _apply_connect_timeout(config: ssl_pb2.SslConfig, out: Any) -> Iterator[Finding]:

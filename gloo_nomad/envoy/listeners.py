@@ -23,6 +23,7 @@ from gloo_nomad.envoy.connection_managers import NetworkFilters, build_network_f
 from gloo_nomad.envoy.filter_chains import ChainPlan, FilterChain, Place, build_filter_chain, matcher_place
 from gloo_nomad.envoy.generated import GeneratedClusters, translate_generated
 from gloo_nomad.envoy.names import PROXY_PROTOCOL, TLS_INSPECTOR
+from gloo_nomad.envoy.quic import build_quic_listener
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.route_configs import TranslatedRoutes, is_secure, translate_routes
 from gloo_nomad.envoy.tcp import TranslatedTcp, translate_tcp
@@ -81,6 +82,8 @@ class TranslatedListener:
     generated: tuple[tuple[ObjectRef, GeneratedClusters], ...] = ()
     """Clusters that options ask for, with the objects that have the options."""
     tcp: tuple[TranslatedTcp, ...] = ()
+    quic: Resource | None = None
+    """The listener for HTTP/3 beside it, if that is wanted."""
 
 
 def translate_listener(listener: Listener, world: World) -> TranslatedListener:
@@ -113,13 +116,14 @@ def translate_listener(listener: Listener, world: World) -> TranslatedListener:
     problems += [finding.on(listener.source) for finding in built.findings]
     secrets = tuple(secret for chain in served for secret in chain.secrets) if built.resource is not None else ()
     return TranslatedListener(
-        built.resource, tuple(routes), secrets, tuple(problems), frozenset(upstreams), tuple(generated), tcp
+        built.resource, tuple(routes), secrets, tuple(problems), frozenset(upstreams), tuple(generated), tcp, built.quic
     )
 
 
 def _network_filters(group: HttpGroup, listener: Listener, used: frozenset[str], world: World) -> NetworkFilters:
-    compute = partial(build_network_filters, group, listener.options, used, world.settings)
-    key = ("network filters", world.proxy, group.source, group.route_config, group.path, used)
+    tls_port = listener.bind_port if is_secure(group) else 0
+    compute = partial(build_network_filters, group, listener.options, used, world.settings, tls_port=tls_port)
+    key = ("network filters", world.proxy, group.source, group.route_config, group.path, used, tls_port)
     return world.memo.track(key, (group.options, listener.options, world.settings), world.snapshot, compute)
 
 
@@ -148,8 +152,10 @@ def _plan_chains(group: HttpGroup, filters: NetworkFilters) -> Iterator[ChainPla
     place = matcher_place(group.source, group.path)
     if not is_secure(group):
         yield ChainPlan(filters.filters, group.matcher, None, (group.source,), matcher_place=place)
+    wanted = (hook(group.options) for hook in hooks("build_quic")) if group.ssl else ()
+    quic = next((found for found in wanted if found is not None), None)
     for config, owners in group.ssl:
-        yield ChainPlan(filters.filters, group.matcher, config, owners, matcher_place=place)
+        yield ChainPlan(filters.filters, group.matcher, config, owners, matcher_place=place, quic=quic)
 
 
 def _build_chains(
@@ -216,6 +222,7 @@ def _latecomers(name: str, indices: Sequence[int], chains: Sequence[FilterChain]
 class _Built:
     resource: Resource | None
     findings: tuple[Finding, ...]
+    quic: Resource | None = None
 
 
 def _keep_listener(listener: Listener, chains: Sequence[FilterChain], world: World) -> _Built:
@@ -246,7 +253,9 @@ def _build_listener(listener: Listener, chains: Sequence[FilterChain], world: Wo
     findings += [error("", f"Envoy refuses it: {breach.path} {breach.reason}") for breach in broken_rules(out)]
     if not chains or is_rejected(findings):
         return _Built(None, tuple(findings))
-    return _Built(pack_resource(world.memo, LISTENER, listener.name, out), tuple(findings))
+    beside = build_quic_listener(out, chains) if any(chain.quic is not None for chain in chains) else None
+    quic = pack_resource(world.memo, LISTENER, beside.name, beside) if beside is not None else None
+    return _Built(pack_resource(world.memo, LISTENER, listener.name, out), tuple(findings), quic)
 
 
 def _apply_address(listener: Listener, out: Any) -> Iterator[Finding]:

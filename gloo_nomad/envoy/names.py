@@ -18,6 +18,7 @@ SNI_CLUSTER: Final = "envoy.filters.network.sni_cluster"
 ROUTER: Final = "envoy.filters.http.router"
 TLS_INSPECTOR: Final = "envoy.filters.listener.tls_inspector"
 PROXY_PROTOCOL: Final = "envoy.filters.listener.proxy_protocol"
+QUIC_SOCKET: Final = "envoy.transport_sockets.quic"
 TLS_SOCKET: Final = "envoy.transport_sockets.tls"
 HTTP_PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -37,6 +38,11 @@ def hidden_cluster_name(cluster: str) -> str:
 def tunnel_listener_name(cluster: str) -> str:
     """The listener that opens the tunnel of a cluster."""
     return f"solo_io_generated_self_listener_{cluster}"
+
+
+def quic_listener_name(listener: str) -> str:
+    """The listener for HTTP/3 beside one for TLS."""
+    return f"{listener}-http3"
 
 
 def consul_cluster_name(service: str) -> str:

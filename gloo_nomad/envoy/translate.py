@@ -46,7 +46,7 @@ def translate_proxy(proxy: Proxy, snapshot: ConfigSnapshot, settings: settings_p
     secrets = [secret for listener in served for secret in listener.secrets]
     secrets += [secret for _, made in generated for secret in made.secrets]
     return EnvoyProxy(
-        _by_name(listener.resource for listener in served),
+        _by_name(resource for listener in served for resource in (listener.resource, listener.quic)),
         _by_name(route.resource for route in routes),
         _by_name(secrets),
         (*_problems(listeners), *find_clashes(generated)),

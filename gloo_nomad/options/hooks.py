@@ -126,6 +126,8 @@ class ListenerContext(Context):
         default_factory=tcp_listener_options_pb2.TcpListenerOptions
     )
     """For a TCP gateway its options, in place of ``options``; paths of findings are relative to them."""
+    tls_port: int = 0
+    """The port, if TLS ends there; 0 for plain text, and for hooks that are not about an HTTP gateway."""
 
     def needs(self, filter_name: str) -> bool:
         """Whether a filter that only acts where something configures it belongs in the chain.
@@ -256,6 +258,14 @@ class ApplyTcpProxy(Protocol):
         ...
 
 
+class BuildQuic(Protocol):
+    """``build_quic``: Envoy's QuicDownstreamTransport, without TLS, if an HTTP gateway is to be there by HTTP/3 too."""
+
+    def __call__(self, options: http_listener_options_pb2.HttpListenerOptions) -> Any | None:
+        """Asked for gateways with TLS alone, and without a word: ``http_filters`` says what is wrong."""
+        ...
+
+
 class ExtraClusters(Protocol):
     """``extra_clusters``: the clusters that are generated for options of a listener or of an HTTP gateway.
 
@@ -303,6 +313,7 @@ HOOK_NAMES: Final = (
     "apply_connection_manager",
     "apply_listener",
     "apply_tcp_proxy",
+    "build_quic",
     "extra_clusters",
     "network_filters",
     "apply_cluster",
