@@ -1,7 +1,7 @@
 """The whole pipeline on one page: a snapshot of objects to the Envoy resources of every proxy, and what is wrong.
 
-A pure function with a memory: the result depends on the snapshot, the settings and the virtual hosts that were good
-before, and what did not change is not computed again. ``translate`` is called from one thread at a time.
+A pure function with a memory: the result depends on the snapshot, the settings, the virtual hosts that were good before
+and how they were sent; what did not change is not computed again. ``translate`` is called from one thread at a time.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,8 @@ from gloo_nomad.lastgood import LastGood
 from gloo_nomad.options.registry import collect, collect_refused, modules
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.reports import Problems
-from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, SECRET, Resources, XdsSnapshot
+from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, SECRET, VIRTUAL_HOST, Resources, XdsSnapshot
+from gloo_nomad.splitting import Splitting
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
 from gloo_nomad.unclaimed import Unclaimed
@@ -50,6 +51,7 @@ class Pipeline:
     memo: Memo = field(default_factory=Memo)
     last_good: LastGood = field(default_factory=LastGood)
     good_listeners: GoodListeners = field(default_factory=GoodListeners)
+    splitting: Splitting = field(default_factory=Splitting)
     unclaimed: Unclaimed = field(default_factory=Unclaimed)
 
     def translate(self, snapshot: ConfigSnapshot, settings: settings_pb2.Settings) -> Translation:
@@ -67,6 +69,7 @@ class Pipeline:
         roles = {proxy.role for proxy in proxies}
         self.last_good.sweep(roles)
         self.good_listeners.sweep(roles)
+        self.splitting.sweep(roles)
         return Translation(
             tuple(proxy for proxy, _, _ in translated),
             MappingProxyType(xds),
@@ -79,13 +82,14 @@ class Pipeline:
         self, proxy: Proxy, problems: Problems, snapshot: ConfigSnapshot, settings: settings_pb2.Settings
     ) -> tuple[Proxy, EnvoyProxy, Problems]:
         """One proxy; virtual hosts and listeners with an error are translated from their last good version instead."""
-        envoy = translate_proxy(proxy, snapshot, settings, self.memo)
+        split = self.splitting.choose(proxy, settings)
+        envoy = translate_proxy(proxy, snapshot, settings, self.memo, split)
         found = (*problems, *envoy.problems)
         kept = self.last_good.restore(proxy, found, snapshot)
         kept = self.good_listeners.restore(kept, envoy.listeners.keys(), found, snapshot)
         if kept is proxy:
             return proxy, envoy, envoy.problems
-        return kept, translate_proxy(kept, snapshot, settings, self.memo), envoy.problems
+        return kept, translate_proxy(kept, snapshot, settings, self.memo, split), envoy.problems
 
 
 @cache
@@ -110,5 +114,13 @@ def _assemble(envoy: EnvoyProxy, clusters: ClusterSet) -> XdsSnapshot:
                 ROUTES: envoy.routes,
                 SECRET: MappingProxyType({**clusters.secrets, **envoy.secrets}),
             }
-        )
+        ),
+        _for_delta(envoy),
     )
+
+
+def _for_delta(envoy: EnvoyProxy) -> Mapping[str, Resources]:
+    if not envoy.split_routes:
+        return MappingProxyType({})
+    routes = MappingProxyType({**envoy.routes, **envoy.split_routes})
+    return MappingProxyType({ROUTES: routes, VIRTUAL_HOST: envoy.virtual_hosts})

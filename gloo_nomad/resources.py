@@ -1,6 +1,6 @@
 """Envoy resources as the envoy stage makes them and the xDS server sends them: names, bytes and versions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -31,6 +31,23 @@ class Resource:
     body: bytes
 
 
+class JoinedResource(Resource):
+    """One whose body is put together whenever it is asked for: what few ask for takes no memory."""
+
+    __slots__ = ("_parts",)
+    _parts: Sequence[bytes]
+
+    def __init__(self, name: str, version: str, parts: Sequence[bytes]) -> None:
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "version", version)
+        object.__setattr__(self, "_parts", parts)
+
+    @property
+    def body(self) -> bytes:
+        """The parts, joined."""
+        return b"".join(self._parts)
+
+
 Resources = Mapping[str, Resource]
 """Resources of one type, by name."""
 
@@ -39,14 +56,23 @@ NO_RESOURCES: Final[Resources] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class XdsSnapshot:
-    """Everything that the Envoys of one role are served, by type URL."""
+    """Everything that the Envoys of one role are served, by type URL.
+
+    Virtual hosts as resources of their own exist in the delta protocol alone. Where ``delta`` has a type, delta streams
+    are served that instead of what ``types`` has.
+    """
 
     types: Mapping[str, Resources] = field(default_factory=lambda: MappingProxyType({}))
+    delta: Mapping[str, Resources] = field(default_factory=lambda: MappingProxyType({}))
 
     def of(self, type_url: str) -> Resources:
         """The resources of a type; empty for one that is not served."""
         return self.types.get(type_url, NO_RESOURCES)
 
+    def for_delta(self) -> "XdsSnapshot":
+        """What delta streams are served."""
+        return XdsSnapshot(MappingProxyType({**self.types, **self.delta})) if self.delta else self
+
     def with_type(self, type_url: str, resources: Resources) -> "XdsSnapshot":
         """The same snapshot with the resources of one type replaced."""
-        return XdsSnapshot(MappingProxyType({**self.types, type_url: resources}))
+        return XdsSnapshot(MappingProxyType({**self.types, type_url: resources}), self.delta)

@@ -9,10 +9,18 @@ from gloo_nomad.api.kinds import SECRET as SECRET_KIND
 from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.app.engine import Engine
-from gloo_nomad.envoy.names import authority_name, certificate_name, quic_listener_name
+from gloo_nomad.envoy.names import (
+    authority_name,
+    certificate_name,
+    quic_listener_name,
+    split_host_name,
+    split_routes_name,
+    virtual_host_name,
+)
 from gloo_nomad.envoy.secret_users import find_secret_users
+from gloo_nomad.proxies import Listener, VirtualHost
 from gloo_nomad.reports import Problem, Problems, Severity
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, VIRTUAL_HOST
 
 MAX_TEXT: Final = 400
 LOOK_SECONDS: Final = 10.0
@@ -101,15 +109,29 @@ class Nacks:
             return
         for proxy in translation.proxies:
             for listener in proxy.listeners if proxy.role == role else ():
-                names = (listener.name, quic_listener_name(listener.name))
-                groups = {group.route_config for group in listener.http}
-                if (type_url == LISTENER and name in names) or (type_url == ROUTES and name in groups):
-                    yield listener.source
+                yield from _sources(listener, type_url, name)
 
     def _secrets(self, name: str) -> Iterator[ObjectRef]:
         for ref in self.engine.store.snapshot.of(SECRET_KIND.name):
             if name in {certificate_name(ref), authority_name(ref)}:
                 yield SECRET_KIND.object_ref(ref)
+
+
+def _sources(listener: Listener, type_url: str, name: str) -> Iterator[ObjectRef]:
+    """What a listener, a RouteConfiguration or a virtual host of a listener comes from."""
+    if type_url == LISTENER and name in {listener.name, quic_listener_name(listener.name)}:
+        yield listener.source
+    for group in listener.http:
+        split = split_routes_name(group.route_config)
+        if type_url == ROUTES and name in {group.route_config, split}:
+            yield listener.source
+        if type_url == VIRTUAL_HOST and name.rpartition("/")[0] == split:
+            found = [host for host in group.virtual_hosts if split_host_name(split, _envoy_name(host)) == name]
+            yield from (host.source for host in found)
+
+
+def _envoy_name(host: VirtualHost) -> str:
+    return virtual_host_name(host.message.name)
 
 
 def _by_reason(reasons: dict[str, str]) -> dict[str, list[str]]:

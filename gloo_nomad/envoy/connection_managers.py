@@ -58,11 +58,12 @@ def build_network_filters(
     settings: settings_pb2.Settings,
     reads: Reads,
     *,
+    routes: str,
     tls_port: int,
 ) -> NetworkFilters:
     """All network filters of an HTTP gateway on a listener with these options, *tls_port* if it is for TLS, else 0.
 
-    *used_filters* are those that something behind it configures.
+    *routes* names the RouteConfiguration; *used_filters* are those that something behind it configures.
     """
     upstreams: set[Ref] = set()
 
@@ -75,7 +76,7 @@ def build_network_filters(
     )
     findings: list[Finding] = []
     before = sorted_filters((item for hook in hooks("network_filters") for item in hook(context)), findings)
-    manager = _build_defaults(group.route_config)
+    manager = _build_defaults(routes)
     manager.http_filters.extend(
         sorted_filters((item for hook in hooks("http_filters") for item in hook(context)), findings)
     )

@@ -53,6 +53,8 @@ class World:
     snapshot: ConfigSnapshot
     settings: settings_pb2.Settings
     memo: Memo
+    split: frozenset[str] = frozenset()
+    """RouteConfigurations whose virtual hosts are to be resources of their own."""
 
     def age(self, chain: FilterChain, name: str) -> tuple[int, tuple[ObjectRef, ...]]:
         """What orders chains by when they got a server name: the first object behind them that has it counts."""
@@ -95,9 +97,9 @@ def translate_listener(listener: Listener, world: World) -> TranslatedListener:
     generated = [(listener.source, own)]
     problems: list[Problem] = [finding.on(listener.source, "options") for finding in own.findings]
     for group in listener.http:
-        translated = translate_routes(group, listener.route_options, world.snapshot, world.settings, world.memo)
+        translated = _translate_routes(group, listener, world)
         routes.append(translated)
-        filters = _network_filters(group, listener, translated.filters, world)
+        filters = _network_filters(group, listener, translated, world)
         made = _keep_generated(listener, group, world)
         generated.append((group.source, made))
         findings = (*filters.findings, *made.findings)
@@ -120,11 +122,18 @@ def translate_listener(listener: Listener, world: World) -> TranslatedListener:
     )
 
 
-def _network_filters(group: HttpGroup, listener: Listener, used: frozenset[str], world: World) -> NetworkFilters:
+def _translate_routes(group: HttpGroup, listener: Listener, world: World) -> TranslatedRoutes:
+    split = group.route_config in world.split
+    return translate_routes(group, listener.route_options, world.snapshot, world.settings, world.memo, split=split)
+
+
+def _network_filters(group: HttpGroup, listener: Listener, routes: TranslatedRoutes, world: World) -> NetworkFilters:
+    name, used, settings = routes.resource.name, routes.filters, world.settings
     tls_port = listener.bind_port if is_secure(group) else 0
-    compute = partial(build_network_filters, group, listener.options, used, world.settings, tls_port=tls_port)
-    key = ("network filters", world.proxy, group.source, group.route_config, group.path, used, tls_port)
-    return world.memo.track(key, (group.options, listener.options, world.settings), world.snapshot, compute)
+    named = partial(build_network_filters, routes=name, tls_port=tls_port)
+    compute = partial(named, group, listener.options, used, settings)
+    key = ("network filters", world.proxy, group.source, name, group.path, used, tls_port)
+    return world.memo.track(key, (group.options, listener.options, settings), world.snapshot, compute)
 
 
 def _keep_generated(listener: Listener, group: HttpGroup | None, world: World) -> GeneratedClusters:

@@ -66,6 +66,19 @@ def virtual_host_name(name: str) -> str:
     return name.replace(".", "_")
 
 
+def split_routes_name(route_config: str) -> str:
+    """The RouteConfiguration whose virtual hosts are resources of their own.
+
+    It has another name than the whole one, so that Envoy warms a listener that goes from one to the other.
+    """
+    return f"{route_config}-vhds"
+
+
+def split_host_name(routes: str, virtual_host: str) -> str:
+    """Resource and name of a virtual host that is a resource of its own; Envoy finds its RouteConfiguration by it."""
+    return f"{routes}/{virtual_host}"
+
+
 def route_name(virtual_host: str, index: int, name: str, matcher: int) -> str:
     """The name of the Envoy route for one matcher of one route."""
     named = f"-{name}" if name else ""

@@ -2,6 +2,9 @@
 
 A change of one virtual host among thousands translates that one, and joins byte strings for the rest. The version is
 made of the virtual hosts' digests: megabytes are not hashed again.
+
+Many virtual hosts are resources of their own where the protocol allows it (``envoy.split_routes``): then only the
+changed one travels, and the whole is joined only for clients that need it so.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,14 +18,16 @@ from gloo_nomad.api.gen import http_listener_options_pb2, listener_options_pb2, 
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.envoy.actions import body_limit
 from gloo_nomad.envoy.chunks import translate_chunks
+from gloo_nomad.envoy.names import split_routes_name
 from gloo_nomad.envoy.resources import build_resource
 from gloo_nomad.envoy.routes import HostFrame, TranslatedHost, translate_virtual_host
+from gloo_nomad.envoy.split_routes import SplitRoutes, pack_split_frame, split_hosts
 from gloo_nomad.messages import to_bytes, version_of
 from gloo_nomad.options.hooks import NO_LISTENER, ListenerContext
 from gloo_nomad.options.registry import hooks, routes_read
 from gloo_nomad.proxies import HttpGroup, VirtualHost
 from gloo_nomad.reports import Problem, Problems, Severity
-from gloo_nomad.resources import ROUTES, Resource
+from gloo_nomad.resources import ROUTES, JoinedResource, Resource, Resources
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
@@ -32,11 +37,14 @@ class TranslatedRoutes:
     """A RouteConfiguration, and what the listener and the rest of the pipeline have to know of it."""
 
     resource: Resource
+    """With all virtual hosts in it."""
     filters: frozenset[str]
     """Names of the filters that something behind it configures."""
     upstreams: frozenset[Ref]
     consul_services: frozenset[str]
     problems: Problems
+    split: SplitRoutes | None = None
+    """The same for delta streams, if its virtual hosts are resources of their own."""
 
 
 def translate_routes(
@@ -45,10 +53,13 @@ def translate_routes(
     snapshot: ConfigSnapshot,
     settings: settings_pb2.Settings,
     memo: Memo,
+    *,
+    split: bool = False,
 ) -> TranslatedRoutes:
     """The RouteConfiguration of a group; every virtual host in it is remembered by itself.
 
-    Keys may have identities in them because the remembered inputs keep what they stand for alive.
+    *split* asks for virtual hosts as resources of their own. Keys may have identities in them because the remembered
+    inputs keep what they stand for alive.
     """
     listener = _listener_view(group.options, memo)
     frame = HostFrame(settings, is_secure(group), body_limit(options), listener=listener)
@@ -60,11 +71,14 @@ def translate_routes(
     chunks = translate_chunks(key, group.virtual_hosts, snapshot, memo, translate, shared=(settings, listener))
     if len(frozenset().union(*(chunk.domains for chunk in chunks))) < sum(chunk.domain_count for chunk in chunks):
         chunks = [_settle_clashes(group, frame, snapshot, memo)]
+    parts = split_hosts(group.route_config, [chunk.served for chunk in chunks], memo) if split else None
     return memo.track(
-        ("routes", id(group), frame.body_limit),
+        ("routes", id(group), frame.body_limit, parts is None),
         (group, options, settings, *chunks),
         snapshot,
-        lambda reads: _build_routes(group, options, chunks, ListenerContext(settings, reads, group.source), memo),
+        lambda reads: _build_routes(
+            group, options, chunks, ListenerContext(settings, reads, group.source), memo, parts=parts
+        ),
     )
 
 
@@ -104,7 +118,7 @@ def _translate_host(host: VirtualHost, frame: HostFrame, snapshot: ConfigSnapsho
 class _Hosts:
     """Some virtual hosts, put together."""
 
-    wire: bytes
+    served: tuple[TranslatedHost, ...]
     digests: bytes
     """Those of all that are served, one after the other: equal bytes have equal ones, however they are cut."""
     domains: frozenset[str]
@@ -116,9 +130,10 @@ class _Hosts:
 
 
 def _join(hosts: Sequence[TranslatedHost], problems: Iterable[Problem] = ()) -> _Hosts:
+    served = tuple(host for host in hosts if host.wire)
     return _Hosts(
-        b"".join([host.wire for host in hosts]),
-        b"".join([host.digest for host in hosts if host.wire]),
+        served,
+        b"".join([host.digest for host in served]),
         frozenset(domain for host in hosts for domain in host.domains),
         sum(len(host.domains) for host in hosts),
         frozenset().union(*(host.filters for host in hosts)),
@@ -154,20 +169,29 @@ def _build_routes(
     chunks: Sequence[_Hosts],
     context: ListenerContext,
     memo: Memo,
+    *,
+    parts: Resources | None,
 ) -> TranslatedRoutes:
     filters = frozenset().union(*(chunk.filters for chunk in chunks))
-    built = _build_frame(group.route_config, options)
+    name = group.route_config if parts is None else split_routes_name(group.route_config)
+    built = _build_frame(name, options)
     for hook in hooks("apply_route_configuration"):
         hook(group.options, built, replace(context, options=group.options, used_filters=filters))
     frame = to_bytes(built)
     version = version_of(frame, b"".join([chunk.digests for chunk in chunks]))
-    body = frame + b"".join([chunk.wire for chunk in chunks])
+    wires = [frame, *(host.wire for chunk in chunks for host in chunk.served)]
+    if parts is None:
+        whole, split = build_resource(memo, ROUTES, name, b"".join(wires), version), None
+    else:
+        whole = memo.get(("resource", ROUTES, name, version), (), lambda: JoinedResource(name, version, wires))
+        split = SplitRoutes(pack_split_frame(built, memo), parts)
     return TranslatedRoutes(
-        build_resource(memo, ROUTES, group.route_config, body, version),
+        whole,
         filters,
         frozenset().union(*(chunk.upstreams for chunk in chunks)),
         frozenset().union(*(chunk.consul_services for chunk in chunks)),
         tuple(dict.fromkeys(problem for chunk in chunks for problem in chunk.problems)),
+        split,
     )
 
 

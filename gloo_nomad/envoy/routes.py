@@ -73,10 +73,13 @@ class TranslatedHost:
     """A virtual host as bytes, and all that the rest of the proxy has to know of it."""
 
     source: ObjectRef
+    name: str
     domains: tuple[str, ...]
     """In lower case, as Envoy compares them."""
     wire: bytes
     """The field of a RouteConfiguration; empty if the virtual host is left out."""
+    size: int
+    """Bytes of the message alone, which is the end of ``wire``."""
     digest: bytes
     problems: Problems
     filters: frozenset[str]
@@ -142,8 +145,10 @@ def translate_virtual_host(host: VirtualHost, frame: HostFrame, reads: Reads) ->
     body = to_bytes(out) if served else b""
     return TranslatedHost(
         host.source,
+        out.name,
         tuple(domain.lower() for domain in out.domains) if served else (),
         delimited(VIRTUAL_HOSTS_FIELD, body) if served else b"",
+        len(body),
         digest(body),
         tuple(dict.fromkeys(draft.problems)),
         _used_filters(out) if served else frozenset(),

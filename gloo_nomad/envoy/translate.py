@@ -4,7 +4,7 @@ Everything is remembered in small pieces (a virtual host, a filter chain, a list
 touches.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -25,6 +25,7 @@ class EnvoyProxy:
 
     listeners: Resources = field(default_factory=lambda: NO_RESOURCES)
     routes: Resources = field(default_factory=lambda: NO_RESOURCES)
+    """RouteConfigurations with all virtual hosts in them."""
     secrets: Resources = field(default_factory=lambda: NO_RESOURCES)
     problems: Problems = ()
     consul_services: frozenset[str] = frozenset()
@@ -33,11 +34,24 @@ class EnvoyProxy:
     """Upstreams that some route or filter leads to; ``destinations.ANY_UPSTREAM`` among them stands for all."""
     clusters: Resources = field(default_factory=lambda: NO_RESOURCES)
     """Clusters that options of its listeners ask for."""
+    split_routes: Resources = field(default_factory=lambda: NO_RESOURCES)
+    """For delta streams in place of those among ``routes`` that have the same names."""
+    virtual_hosts: Resources = field(default_factory=lambda: NO_RESOURCES)
+    """Those of ``split_routes``."""
 
 
-def translate_proxy(proxy: Proxy, snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo) -> EnvoyProxy:
-    """All of a proxy; parts that did not change are the same objects as in the last round."""
-    world = World(proxy.ref, snapshot, settings, memo)
+def translate_proxy(
+    proxy: Proxy,
+    snapshot: ConfigSnapshot,
+    settings: settings_pb2.Settings,
+    memo: Memo,
+    split: frozenset[str] = frozenset(),
+) -> EnvoyProxy:
+    """All of a proxy; parts that did not change are the same objects as in the last round.
+
+    The virtual hosts of the RouteConfigurations named in *split* become resources of their own.
+    """
+    world = World(proxy.ref, snapshot, settings, memo, split)
     listeners = [translate_listener(listener, world) for listener in proxy.listeners]
     served = [listener for listener in listeners if listener.resource is not None]
     routes = [routes for listener in served for routes in listener.routes]
@@ -57,7 +71,13 @@ def translate_proxy(proxy: Proxy, snapshot: ConfigSnapshot, settings: settings_p
             *(listener.upstreams for listener in served),
         ),
         _by_name(cluster for _, made in reversed(generated) for cluster in made.clusters),
+        _by_name(part.split.resource for part in routes if part.split is not None),
+        _merge([part.split.virtual_hosts for part in routes if part.split is not None]),
     )
+
+
+def _merge(found: Sequence[Resources]) -> Resources:
+    return MappingProxyType({name: item for part in found for name, item in part.items()}) if found else NO_RESOURCES
 
 
 def _by_name(resources: Iterable[Resource | None]) -> Resources:

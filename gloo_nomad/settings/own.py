@@ -1,7 +1,8 @@
 """Our own settings: ``extensions.configs["gloo-nomad"]``, what the contract has no field for.
 
 Each is declared by a module of ``settings.fields``, which is found by walking that package: ``OWN`` has the names with
-their defaults, whose type is the type of the setting, and ``OWN_FIXED`` those that are decided at the start.
+their defaults, whose type is the type of the setting, ``OWN_FIXED`` those that are decided at the start, and
+``OWN_CHOICES`` the texts that a setting may have.
 """
 
 import importlib
@@ -45,6 +46,10 @@ OWN_FIELDS: Final = _declared()
 """Our own settings with their defaults; all are optional."""
 FIXED_OWN: Final = tuple(sorted(name for module in _modules() for name in getattr(module, "OWN_FIXED", ())))
 """Those that are decided at the start."""
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    name: choices for module in _modules() for name, choices in getattr(module, "OWN_CHOICES", {}).items()
+}
+"""The texts that some may have."""
 
 
 def own_value(message: settings_pb2.Settings, name: str) -> Any:
@@ -68,3 +73,5 @@ def own_findings(message: settings_pb2.Settings) -> Iterator[Finding]:
         kind, told = _KINDS_OF_VALUES[type(OWN_FIELDS[name])]
         if found[name].WhichOneof("kind") != kind:
             yield error(path, f"is to be {told}")
+        elif name in _CHOICES and found[name].string_value not in _CHOICES[name]:
+            yield error(path, f"is to be one of {', '.join(_CHOICES[name])}")

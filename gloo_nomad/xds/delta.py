@@ -1,171 +1,17 @@
-"""The delta protocol as a state machine: what one client holds, wants and is to be sent.
+"""The delta protocol as a state machine: what depends on what, beyond the order of types.
 
 From Envoy's documentation, "xDS REST and gRPC protocol", sections "Incremental xDS" and "Resource warming".
 """
 
-from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from gloo_nomad.resources import CLUSTER, ENDPOINTS
-from gloo_nomad.xds.ledger import Answer, Sent
-from gloo_nomad.xds.session import PART_BYTES, PATIENCE, Lane, Session, check_names
-from gloo_nomad.xds.subscription import Subscription
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, ROUTES, VIRTUAL_HOST
+from gloo_nomad.xds.hosts import VirtualHostLane
+from gloo_nomad.xds.lane import DeltaLane
+from gloo_nomad.xds.ledger import Answer
+from gloo_nomad.xds.session import PART_BYTES, PATIENCE, Session
 from gloo_nomad.xds.view import RoleView
-from gloo_nomad.xds.wire import Outgoing, Wire
-
-_TOLD_ABSENT = ""
-_ON_ITS_WAY = "?"
-"""Stands for the version of a resource that the client will have in a moment and the server no longer knows."""
-
-
-class DeltaLane(Lane):
-    """One type on a delta stream.
-
-    A name is in at most one of ``_updates``, ``_removals`` and ``_answers``, as its newest state demands, so that a
-    slow reader costs a set of names, whatever happens meanwhile.
-    """
-
-    def __init__(self, type_url: str, view: RoleView, part_bytes: int = PART_BYTES) -> None:
-        super().__init__(type_url, view)
-        self.subscription = Subscription()
-        self._part_bytes = part_bytes
-        self._known: dict[str, str] = {}
-        """Name -> version that the client was last sent or said it holds."""
-        self._forced: set[str] = set()
-        """Names to be sent even if the client has that version."""
-        self._updates: set[str] = set()
-        self._removals: set[str] = set()
-        self._answers: set[str] = set()
-        """Names that were asked for and do not exist."""
-        self._greets = False
-        """Whether the client waits for a first response even if it is empty."""
-        self.replaced: tuple[str, ...] = ()
-        """Resources of the last response of which the client had another version before."""
-
-    def subscribe(self, subscribe: Collection[str], unsubscribe: Collection[str], held: Mapping[str, str]) -> None:
-        """Takes the names of a request over.
-
-        ``held`` is what the client has from an earlier stream, name to version; only a first request says it.
-        """
-        check_names(subscribe, len(self.subscription.names))
-        first = not self.subscription.started
-        if first:
-            self._known = {name: version for name, version in held.items() if version != _TOLD_ABSENT}
-        change = self.subscription.change(subscribe, unsubscribe)
-        self._give_up(change.given_up)
-        if first or change.wildcard_ended:
-            self._drop(
-                name for name in {*self._known, *self._updates, *self._forced} if not self.subscription.covers(name)
-            )
-        self._ask(name for name in change.asked if not (first and name in self._known))
-        self._mark(change.asked)
-        if change.wildcard_began:
-            self._greets = not self._known
-            self._known = {**dict.fromkeys(self.ledger.unanswered_names(), _ON_ITS_WAY), **self._known}
-            self._mark({*self.view.wires(self.type_url), *self._known})
-
-    def _give_up(self, names: Iterable[str]) -> None:
-        """A name that the wildcard still covers is answered with its state, any other is forgotten."""
-        if self.subscription.wildcard:
-            self._ask(names)
-        else:
-            self._drop(names)
-
-    def _ask(self, names: Iterable[str]) -> None:
-        for name in names:
-            self._forced.add(name)
-            self._mark((name,))
-
-    def _drop(self, names: Iterable[str]) -> None:
-        for name in names:
-            self._known.pop(name, None)
-            self.ledger.forget(name)
-            for pending in (self._forced, self._updates, self._removals, self._answers):
-                pending.discard(name)
-
-    def _mark(self, names: Iterable[str]) -> None:
-        """Decides for each name what its newest state demands to be sent."""
-        wires, known, forced = self.view.wires(self.type_url), self._known, self._forced
-        for name in names:
-            self._updates.discard(name)
-            self._removals.discard(name)
-            self._answers.discard(name)
-            wire = wires.get(name)
-            if wire is not None:
-                if name in forced or known.get(name) != wire.version:
-                    self._updates.add(name)
-            elif name in forced:
-                self._answers.add(name)
-            elif known.get(name, _TOLD_ABSENT) != _TOLD_ABSENT:
-                self._removals.add(name)
-
-    def changed(self, names: Collection[str]) -> None:
-        """Looks at those of the names that the client wants."""
-        wildcard, wanted = self.subscription.wildcard, self.subscription.names
-        self._mark(names if wildcard else [name for name in names if name in wanted])
-
-    def resend(self, names: Iterable[str]) -> None:
-        """Sends resources again that the client has: what they belong to has changed."""
-        wires = self.view.wires(self.type_url)
-        self._ask(name for name in names if name in wires and self.subscription.covers(name))
-
-    def owes_updates(self) -> bool:
-        """Whether there is something new or changed to send, or a first response."""
-        return bool(self._updates) or self._greets
-
-    def owes_removals(self) -> bool:
-        """Whether there is something to take away."""
-        return bool(self._removals)
-
-    def owes_answers(self) -> bool:
-        """Whether the client asked for what does not exist and was not told yet."""
-        return bool(self._answers)
-
-    def take(self, now: float, *, updates: bool, removals: bool) -> Outgoing:
-        """A response with as many updates as fit, and with removals if these were the last ones."""
-        wires = self._take_updates() if updates else ()
-        self.continues = updates and bool(self._updates)
-        self._greets = self._greets and not updates
-        removed = () if self.continues else self._take_removals(removals=removals)
-        nonce = self.ledger.issue_nonce(self.view.serial)
-        version = self.view.version(self.type_url)
-        self.ledger.record(Sent(nonce, now, version, tuple(wire.name for wire in wires), bool(wires)))
-        return Outgoing(True, self.type_url, nonce, version, wires, removed)
-
-    def _take_updates(self) -> tuple[Wire, ...]:
-        wires, size = self.view.wires(self.type_url), 0
-        chosen: list[Wire] = []
-        for name in sorted(self._updates):
-            wire = wires[name]
-            size += wire.size
-            if chosen and size > self._part_bytes:
-                break
-            chosen.append(wire)
-        self.replaced = tuple(wire.name for wire in chosen if self._holds_other(wire))
-        for wire in chosen:
-            self._updates.discard(wire.name)
-            self._forced.discard(wire.name)
-            self._known[wire.name] = wire.version
-        return tuple(chosen)
-
-    def _holds_other(self, wire: Wire) -> bool:
-        return self._known.get(wire.name, _TOLD_ABSENT) not in {_TOLD_ABSENT, wire.version}
-
-    def _take_removals(self, *, removals: bool) -> tuple[str, ...]:
-        names = sorted({*self._answers, *self._removals} if removals else self._answers)
-        for name in names:
-            self._forced.discard(name)
-            self._removals.discard(name)
-            self.ledger.forget(name)
-            self._known.pop(name, None)
-            if name in self.subscription.names:
-                self._known[name] = _TOLD_ABSENT
-        self._answers.clear()
-        return tuple(names)
-
-    def subscribed(self) -> tuple[bool, int]:
-        """Whether everything is asked for, and how many names are."""
-        return self.subscription.wildcard, len(self.subscription.names)
+from gloo_nomad.xds.wire import Outgoing
 
 
 class DeltaSession(Session[DeltaLane]):
@@ -177,25 +23,44 @@ class DeltaSession(Session[DeltaLane]):
 
     def make_lane(self, type_url: str) -> DeltaLane:
         """A lane for a type that is asked for the first time."""
+        if type_url == VIRTUAL_HOST:
+            return VirtualHostLane(self.view, self._part_bytes, self._holds_routes)
         return DeltaLane(type_url, self.view, self._part_bytes)
+
+    def _holds_routes(self, name: str) -> bool:
+        """Whether the client can use virtual hosts of this RouteConfiguration; on a stream without any, it says so."""
+        return ROUTES not in self.lanes or (self.lanes[ROUTES].holds(name) and name in self.view.wires(ROUTES))
+
+    def _host_lane(self) -> VirtualHostLane | None:
+        lane = self.lanes.get(VIRTUAL_HOST)
+        return lane if isinstance(lane, VirtualHostLane) else None
 
     def receive(self, request: Any, now: float) -> Answer | None:
         """Takes a DeltaDiscoveryRequest over; the names of one with a stale nonce count, its answer does not."""
         lane = self.lane(request.type_url)
         error = request.error_detail.message if request.HasField("error_detail") else None
-        answer = lane.ledger.settle(request.response_nonce, error, now) if request.response_nonce else None
+        answer = lane.settle(request.response_nonce, error, now) if request.response_nonce else None
         lane.subscribe(
             request.resource_names_subscribe, request.resource_names_unsubscribe, request.initial_resource_versions
         )
+        hosts = self._host_lane()
+        if hosts is not None and request.type_url == ROUTES:
+            for name in request.resource_names_unsubscribe:
+                if not lane.holds(name):
+                    hosts.forget_routes(name)
         return answer
 
     def next_response(self, now: float) -> Outgoing | None:
-        """The next response; endpoints of the clusters that it replaces are sent again after it.
+        """The next response; what belongs to the resources in it is sent again after it.
 
         Envoy warms a changed cluster only when endpoints arrive after it, even unchanged ones (section "Resource
-        warming").
+        warming"). Virtual hosts come after their RouteConfiguration.
         """
         outgoing = super().next_response(now)
         if outgoing is not None and outgoing.type_url == CLUSTER and ENDPOINTS in self.lanes:
             self.lanes[ENDPOINTS].resend(self.lanes[CLUSTER].replaced)
+        hosts = self._host_lane()
+        if outgoing is not None and outgoing.type_url == ROUTES and hosts is not None:
+            for wire in outgoing.wires:
+                hosts.follow(wire.name)
         return outgoing

@@ -94,6 +94,11 @@ class Ledger:
         self.rejected.update(dict.fromkeys(blamed or ("",), nack))
         return Answer(self.type_url, nack)
 
+    def sent_names(self, nonce: str) -> tuple[str, ...]:
+        """The resources in a response that waits for its answer."""
+        sent = self._unanswered.get(nonce)
+        return () if sent is None else sent.names
+
     def forget(self, name: str) -> None:
         """Drops a rejection of a resource that the client no longer is to have."""
         self.rejected.pop(name, None)

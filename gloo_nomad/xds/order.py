@@ -33,9 +33,11 @@ REMOVALS_AFTER: Final[Mapping[str, tuple[str, ...]]] = {
     CLUSTER: (LISTENER, ROUTES, VIRTUAL_HOST, SCOPED_ROUTES),
     ENDPOINTS: (CLUSTER,),
     ROUTES: (LISTENER, SCOPED_ROUTES),
-    VIRTUAL_HOST: (ROUTES,),
 }
-"""Removals of the key wait until nothing of the values is on its way."""
+"""Removals of the key wait until nothing of the values is on its way.
+
+Those of virtual hosts do not: one that has a domain of another that is removed must come in the same response.
+"""
 
 _RANKS: Final = {type_url: rank for rank, type_url in enumerate(PUSH_ORDER)}
 

@@ -21,8 +21,8 @@ from gloo_nomad.xds.wire import Encoder
 
 Handler = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 
-DELTA: Final = Protocol("delta", discovery_pb2.DeltaDiscoveryRequest, DeltaSession)
-SOTW: Final = Protocol("sotw", discovery_pb2.DiscoveryRequest, SotwSession)
+DELTA: Final = Protocol("delta", True, discovery_pb2.DeltaDiscoveryRequest, DeltaSession)
+SOTW: Final = Protocol("sotw", False, discovery_pb2.DiscoveryRequest, SotwSession)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def fetch_once(services: StreamServices, payload: bytes, type_url: str) -> bytes
     request = parse_request(discovery_pb2.DiscoveryRequest, payload, type_url)
     request.version_info = ""
     role = parse_node(request.node).role
-    view = services.cache.view(role)
+    view = services.cache.view(role, delta=False)
     session = SotwSession(view)
     session.receive(request, 0.0)
     outgoing = session.next_response(0.0)

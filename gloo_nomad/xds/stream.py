@@ -82,6 +82,7 @@ class Protocol:
     """One of the two protocols: how a request is read and what decides on the responses."""
 
     name: str
+    delta: bool
     request: Any
     make_session: Callable[[RoleView], Session[Any]]
 
@@ -151,7 +152,7 @@ class Stream:
             return
         self._node = parse_node(first.node)
         cache, gauge = self._services.cache, self._services.metrics.streams.labels(self._protocol.name)
-        view = cache.view(self._node.role)
+        view = cache.view(self._node.role, delta=self._protocol.delta)
         session = self._session = self._protocol.make_session(view)
         self._number = cache.registry.add(self)
         view.attach(self)

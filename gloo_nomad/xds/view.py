@@ -59,13 +59,14 @@ def version_text(total: int) -> str:
 
 
 class RoleView:
-    """The resources of one role by type.
+    """The resources of one role by type, as delta streams are served them, or as state-of-the-world streams are.
 
     Until the role's first publication a stream waits: nothing is known, which is not the same as nothing being there.
     """
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, *, delta: bool = True) -> None:
         self.role = role
+        self.delta = delta
         self.published = False
         self.serial = 0
         self.encoder = Encoder()
@@ -92,7 +93,8 @@ class RoleView:
         if snapshot is self.snapshot and self.published:
             return
         self.snapshot = snapshot
-        changes = {type_url: self._replace(type_url, snapshot.of(type_url)) for type_url in self._all_types(snapshot)}
+        served = snapshot.for_delta() if self.delta else snapshot
+        changes = {type_url: self._replace(type_url, served.of(type_url)) for type_url in self._all_types(served)}
         first, self.published = not self.published, True
         self._announce({type_url: names for type_url, names in changes.items() if names}, first=first)
 
@@ -132,5 +134,5 @@ class RoleView:
 
     @property
     def is_unused(self) -> bool:
-        """Whether nothing was published and no stream waits."""
-        return not (self.published or self._watchers or self.snapshot.types)
+        """Whether no stream waits and nothing is kept that would be lost: all that was published is, for delta."""
+        return not (self._watchers or (self.delta and (self.published or self.snapshot.types)))

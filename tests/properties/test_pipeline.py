@@ -1,8 +1,11 @@
 """Incremental equals from scratch, byte for byte, after any sequence of changes."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +16,9 @@ from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.endpoints import translate_endpoints
 from gloo_nomad.good_listeners import GoodListeners
 from gloo_nomad.lastgood import LastGood
+from gloo_nomad.messages import to_bytes
 from gloo_nomad.pipeline import Pipeline, Translation
+from gloo_nomad.resources import ROUTES, VIRTUAL_HOST, Resource, XdsSnapshot
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances
@@ -22,6 +27,11 @@ from gloo_nomad.store.store import Store
 NAMES = ("a", "b", "c")
 NAMESPACE = "gloo-system"
 SETTINGS = settings_pb2.Settings()
+SPLIT = json_format.ParseDict(
+    {"extensions": {"configs": {"gloo-nomad": {"virtualHostDiscovery": "always"}}}}, settings_pb2.Settings()
+)
+FORMS = st.sampled_from([SETTINGS, SPLIT])
+"""With virtual hosts in their RouteConfiguration, and as resources of their own."""
 
 
 def metadata(name: str) -> dict[str, Any]:
@@ -197,11 +207,12 @@ def to_change(step: tuple[Any, ...], created: int) -> Change:
 
 
 def flat(translation: Translation, store: Store, memo: Memo) -> dict[tuple[str, str, str], tuple[str, bytes]]:
-    """Every resource's version and bytes, endpoints included."""
+    """Every resource's version and bytes, endpoints included, for both protocols."""
     found = {
-        (role, type_url, name): (resource.version, resource.body)
+        (role + protocol, type_url, name): (resource.version, resource.body)
         for role, snapshot in translation.xds.items()
-        for type_url, resources in snapshot.types.items()
+        for protocol, types in (("", snapshot.types), (" delta", snapshot.delta))
+        for type_url, resources in types.items()
         for name, resource in resources.items()
     }
     endpoints = translate_endpoints(translation.clusters, store.snapshot, memo)
@@ -210,34 +221,60 @@ def flat(translation: Translation, store: Store, memo: Memo) -> dict[tuple[str, 
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps)
-def test_incremental_equals_from_scratch(sequence: list[tuple[Any, ...]]) -> None:
+@given(steps, st.lists(FORMS, min_size=1, max_size=3))
+def test_incremental_equals_from_scratch(sequence: list[tuple[Any, ...]], forms: list[settings_pb2.Settings]) -> None:
     """A pipeline that lived through all changes serves what a fresh one makes of the result."""
     store, pipeline, memo = Store(), Pipeline(), Memo()
     for number, step in enumerate(sequence, 1):
         store.apply(to_change(step, number))
+        form = forms[number % len(forms)]
         hosts, listeners = copy.copy(pipeline.last_good.hosts), copy.copy(pipeline.good_listeners.listeners)
-        incremental = pipeline.translate(store.snapshot, SETTINGS)
+        incremental = pipeline.translate(store.snapshot, form)
         fresh = Pipeline(last_good=LastGood(hosts), good_listeners=GoodListeners(listeners))
-        scratch = fresh.translate(store.snapshot, SETTINGS)
+        scratch = fresh.translate(store.snapshot, form)
 
         assert flat(incremental, store, memo) == flat(scratch, store, Memo())
         assert set(incremental.problems) == set(scratch.problems)
         assert incremental.services == scratch.services
+        assert all(joined(snapshot) for snapshot in incremental.xds.values())
+
+
+def joined(snapshot: XdsSnapshot) -> bool:
+    """Whether virtual hosts as resources of their own are those of the whole, apart from their longer names."""
+    hosts = [
+        route_components_pb2.VirtualHost.FromString(found.body)
+        for found in snapshot.for_delta().of(VIRTUAL_HOST).values()
+    ]
+    whole = [
+        (config.name, host)
+        for name in snapshot.for_delta().of(ROUTES)
+        for config in [route_pb2.RouteConfiguration.FromString(snapshot.of(ROUTES)[name].body)]
+        if route_pb2.RouteConfiguration.FromString(snapshot.for_delta().of(ROUTES)[name].body).HasField("vhds")
+        for host in config.virtual_hosts
+    ]
+    for routes, host in whole:
+        host.name = f"{routes}/{host.name}"
+    return [to_bytes(host) for host in hosts] == [to_bytes(host) for _, host in whole]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps)
-def test_nothing_changed_gives_the_same_resources(sequence: list[tuple[Any, ...]]) -> None:
+@given(steps, FORMS)
+def test_nothing_changed_gives_the_same_resources(sequence: list[tuple[Any, ...]], form: settings_pb2.Settings) -> None:
     """Translating the same snapshot twice gives the identical resource objects."""
     store, pipeline = Store(), Pipeline()
     for number, step in enumerate(sequence, 1):
         store.apply(to_change(step, number))
-    pipeline.translate(store.snapshot, SETTINGS)
-    first = pipeline.translate(store.snapshot, SETTINGS)
-    second = pipeline.translate(store.snapshot, SETTINGS)
+    pipeline.translate(store.snapshot, form)
+    first = pipeline.translate(store.snapshot, form)
+    second = pipeline.translate(store.snapshot, form)
 
+    assert second.xds.keys() == first.xds.keys()
     for role, snapshot in second.xds.items():
-        for type_url, resources in snapshot.types.items():
-            for name, resource in resources.items():
-                assert first.xds[role].of(type_url)[name] is resource
+        before, after = list(each_resource(first.xds[role])), list(each_resource(snapshot))
+        assert all(new is old for new, old in zip(after, before, strict=True))
+
+
+def each_resource(snapshot: XdsSnapshot) -> Iterator[Resource]:
+    """Those of both protocols, in order."""
+    for resources in (*snapshot.types.values(), *snapshot.delta.values()):
+        yield from resources.values()

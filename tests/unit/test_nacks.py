@@ -12,13 +12,14 @@ from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.nacks import MAX_TEXT, Nacks, Node
 from gloo_nomad.reports import Severity
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, VIRTUAL_HOST
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.store.change import Change, Entry
 from tests.pipeline.envoy_world import GATEWAY, ROLE, TO_UP, make_world, upstream, virtual_service
 
 GATEWAY_REF = ObjectRef("Gateway", "gloo-system", "gw")
 UPSTREAM_REF = ObjectRef("Upstream", "gloo-system", "up")
+VIRTUAL_SERVICE_REF = ObjectRef("VirtualService", "gloo-system", "vs")
 SECRET_REF = ObjectRef("Secret", "gloo-system", "cert")
 
 
@@ -53,6 +54,8 @@ class Scene:
         (ENDPOINTS, "up_gloo-system", UPSTREAM_REF),
         (LISTENER, "listener-::-8080", GATEWAY_REF),
         (ROUTES, "listener-::-8080-routes", GATEWAY_REF),
+        (ROUTES, "listener-::-8080-routes-vhds", GATEWAY_REF),
+        (VIRTUAL_HOST, "listener-::-8080-routes-vhds/gloo-system_vs", VIRTUAL_SERVICE_REF),
         (SECRET, "tls/gloo-system/cert", SECRET_REF),
         (SECRET, "ca/gloo-system/cert", SECRET_REF),
     ],

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, Resource, XdsSnapshot
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, ROUTES, VIRTUAL_HOST, Resource, XdsSnapshot
 from gloo_nomad.xds.cache import XdsCache
 from gloo_nomad.xds.view import RoleView
 
@@ -128,3 +128,39 @@ def test_roles_that_only_clients_name_are_forgotten() -> None:
     view.detach(recorder)
     cache.release(view)
     assert cache.view("invented") is not view
+
+
+def split_snapshot(version: str) -> XdsSnapshot:
+    """A RouteConfiguration that is whole for the state of the world and split for delta."""
+    whole, hosts = build_resources("r", r=version), build_resources("r/a", **{"r/a": version})
+    return XdsSnapshot({ROUTES: whole}, {ROUTES: build_resources("r", r="split"), VIRTUAL_HOST: hosts})
+
+
+def test_each_protocol_has_its_form() -> None:
+    """Delta streams are told of the virtual host that changed, the others of the RouteConfiguration."""
+    cache = XdsCache()
+    cache.publish({"r": split_snapshot("1")})
+    delta, whole = Recorder(cache.view("r")), Recorder(cache.view("r", delta=False))
+    cache.publish({"r": split_snapshot("2")})
+    cache.publish_type("r", ENDPOINTS, build_resources("e"))
+
+    assert delta.changes == [(VIRTUAL_HOST, ("r/a",)), (ENDPOINTS, ("e",))]
+    assert whole.changes == [(ROUTES, ("r",)), (ENDPOINTS, ("e",))]
+    assert cache.snapshots()["r"].of(VIRTUAL_HOST)["r/a"].version == "2"
+    assert cache.view("r").snapshot.of(ROUTES)["r"].version == "2"
+    cache.remove("r")
+    assert cache.view("r", delta=False).wires(ROUTES) == {}
+
+
+def test_the_whole_form_is_kept_only_while_it_is_wanted() -> None:
+    """Without state-of-the-world streams nothing is framed for them, and what they are served comes back with them."""
+    cache = XdsCache()
+    view = cache.view("r", delta=False)
+    recorder = Recorder(view)
+    cache.publish({"r": split_snapshot("1")})
+    assert recorder.wakes == 1
+    view.detach(recorder)
+    cache.release(view)
+    again = cache.view("r", delta=False)
+    assert again is not view
+    assert again.wires(ROUTES)["r"].version == "1"

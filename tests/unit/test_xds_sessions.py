@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, Resource, XdsSnapshot
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, VIRTUAL_HOST, Resource, XdsSnapshot
 from gloo_nomad.xds.delta import DeltaSession
 from gloo_nomad.xds.ledger import MOST_UNANSWERED, blamed_names
 from gloo_nomad.xds.session import MOST_NAMES, PATIENCE, ProtocolViolationError
@@ -35,6 +35,7 @@ class Bench:
     def publish(self, **types: Texts) -> None:
         """Publishes clusters, endpoints, listeners, routes and secrets by name and body."""
         urls = {"clusters": CLUSTER, "endpoints": ENDPOINTS, "listeners": LISTENER, "routes": ROUTES, "secrets": SECRET}
+        urls["hosts"] = VIRTUAL_HOST
         self.view.publish(
             XdsSnapshot(
                 {
@@ -58,6 +59,12 @@ class Bench:
         self.session.receive(
             discovery_pb2.DeltaDiscoveryRequest(type_url=outgoing.type_url, response_nonce=outgoing.nonce), self.now
         )
+
+    def nack(self, outgoing: Outgoing, message: str = "no") -> Any:
+        """Rejects a delta response; what is reported of it."""
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=outgoing.type_url, response_nonce=outgoing.nonce)
+        request.error_detail.message = message
+        return self.session.receive(request, self.now)
 
     def send(self) -> Outgoing | None:
         """What the server sends now."""

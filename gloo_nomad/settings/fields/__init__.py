@@ -2,5 +2,5 @@
 
 ``FIELDS`` claims fields of the contract, as in ``options.hooks``. ``OWN`` declares settings of our own with their
 defaults (text, true or false, a float, a tuple, a dict), and ``OWN_FIXED`` names those that are decided at the start,
-which the object in Consul KV cannot change.
+which the object in Consul KV cannot change; ``OWN_CHOICES`` has the texts that one may be.
 """
