@@ -192,6 +192,10 @@ class Proxy:
     async def _close(self) -> None:
         with suppress(RuntimeError):
             await self._stop_listening()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         await self._session.close()
 
     def _rule(self, path: str) -> _Rule | None:

@@ -1,7 +1,7 @@
-"""A Consul that lost its data is not a user who deleted everything.
+"""A Consul or Nomad that lost its data is not a user who deleted everything.
 
-After a restart without its data Consul answers as if nothing had ever been there: no key below the root, no service
-besides itself. That is held against what is served: as long as *nothing* is there, nothing is taken away, and the
+After a restart without its data it answers as if nothing had ever been there: no key below the root, no service
+besides its own. That is held against what is served: as long as *nothing* is there, nothing is taken away, and the
 source says why. Once something is there again, and nothing was added for a moment, everything is read anew. A user who
 deletes the last object while it is watched is believed at once: that is a change, and not another world.
 """
@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.app.service_providers import Provider
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.http import WorldError
 from gloo_nomad.sources.source import Source, SourceState
@@ -25,7 +26,6 @@ log = structlog.get_logger(__name__)
 QUIET_SECONDS: Final = 2.0
 """How long nothing may be added before what came back counts as all of it."""
 _PART: Final = "lost data"
-_ITSELF: Final = "consul"
 
 Stored = Callable[[str], Mapping[Ref, Entry]]
 Look = Callable[[], Awaitable[frozenset[str]]]
@@ -63,16 +63,16 @@ def doubtful_services(change: Change, stored: Stored) -> frozenset[Ref]:
 
 @dataclass(slots=True)
 class ServiceGuard:
-    """Hands over the changes of services, and keeps back the emptiness of a datacenter that has no services at all."""
+    """Hands over the changes of services, and keeps back the emptiness of a place that has no services at all."""
 
-    client: ConsulClient
+    provider: Provider
     stored: Stored
     state: SourceState
     queue: asyncio.Queue[Change]
     back: asyncio.Event = field(default_factory=asyncio.Event)
     """Lost services are there again: everything is to be read anew."""
     looking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    """By datacenter."""
+    """By place: datacenter or namespace."""
     _held: dict[Ref, Entry] = field(default_factory=dict)
 
     async def pump(self, source: Source) -> None:
@@ -88,30 +88,29 @@ class ServiceGuard:
         for ref in sorted(doubtful):
             self._held[ref] = change.puts[ref]
             if ref.namespace not in self.looking:
-                look = asyncio.create_task(self._look(change, ref.namespace), name=f"catalog of {ref.namespace}")
+                look = asyncio.create_task(self._look(change, ref.namespace), name=f"services of {ref.namespace}")
                 self.looking[ref.namespace] = look
         kept = {ref: entry for ref, entry in change.puts.items() if ref not in doubtful}
         if kept or change.deletes:
             await self.queue.put(replace(change, puts=kept))
 
-    async def _look(self, change: Change, datacenter: str) -> None:
-        if await _was_catalog_lost(self.client, datacenter, self.state):
+    async def _look(self, change: Change, place: str) -> None:
+        if await _were_services_lost(self.provider, place, self.state):
             self.back.set()
             return
-        del self.looking[datacenter]
-        empty = {ref: entry for ref, entry in self._held.items() if ref.namespace == datacenter}
+        del self.looking[place]
+        empty = {ref: entry for ref, entry in self._held.items() if ref.namespace == place}
         for ref in empty:
             del self._held[ref]
         await self.queue.put(Change(change.source, change.kind, empty))
 
 
-async def _was_catalog_lost(client: ConsulClient, datacenter: str, state: SourceState) -> bool:
+async def _were_services_lost(provider: Provider, place: str, state: SourceState) -> bool:
     async def look() -> frozenset[str]:
-        answer = await client.catalog_services(datacenter)
-        return frozenset(answer.names) - {_ITSELF}
+        return await provider.names(place)
 
-    where = f"in {datacenter}" if datacenter else "in its catalog"
-    return await _was_lost(look, f"Consul has no service {where} any more", state)
+    where = f"in {place}" if place else "in its catalog"
+    return await _was_lost(look, f"{provider.system} has no service {where} any more", state)
 
 
 async def _was_lost(look: Look, told: str, state: SourceState) -> bool:

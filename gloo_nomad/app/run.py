@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,13 @@ from gloo_nomad.app.discovery import Discovery, watch_catalog
 from gloo_nomad.app.engine import Engine, Outputs
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
 from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_proxy_debug, serve_xds, write_statuses
+from gloo_nomad.app.nomad_client import nomad_options
+from gloo_nomad.app.service_providers import ConsulProvider, NomadProvider, Provider
+from gloo_nomad.app.service_watch import ServiceWatch
 from gloo_nomad.app.sources import ALL_KINDS, Sources
 from gloo_nomad.app.surviving import keep_running
 from gloo_nomad.clients.consul import ConsulClient
+from gloo_nomad.clients.nomad import NomadClient
 from gloo_nomad.frontdoor.folder_objects import FolderObjects
 from gloo_nomad.frontdoor.kv_objects import KvObjects
 from gloo_nomad.frontdoor.objects import ObjectStore
@@ -84,7 +88,11 @@ async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
         client = ConsulClient(options) if options is not None else None
         if client is not None:
             stack.push_async_callback(client.close)
-        process = _Process(settings, roles, client)
+        found = nomad_options(settings)
+        nomad = NomadClient(found) if found is not None else None
+        if nomad is not None:
+            stack.push_async_callback(nomad.close)
+        process = _Process(settings, roles, client, nomad)
         process.check_addresses()
         async with asyncio.TaskGroup() as tasks:
             process.start(tasks)
@@ -101,18 +109,33 @@ def _tell_what_has_no_effect(settings: RuntimeSettings) -> None:
 class _Process:
     """Everything that one process is made of."""
 
-    def __init__(self, settings: RuntimeSettings, roles: frozenset[str], client: ConsulClient | None) -> None:
+    def __init__(
+        self,
+        settings: RuntimeSettings,
+        roles: frozenset[str],
+        client: ConsulClient | None,
+        nomad: NomadClient | None,
+    ) -> None:
         self.roles = roles
         self.client = client
+        self.nomad = nomad
         self.translates = bool(roles & {"gloo", "gateway"})
         self.engine = Engine(settings, translates=self.translates)
         self.engine.live.try_out = check_clients
         self.cache = XdsCache(ipv4_only=settings.message.ip_v4_only) if "gloo" in roles else None
         kinds = ALL_KINDS if self.translates else (UPSTREAM, SETTINGS)
-        self.sources = Sources(self.engine, client, kinds, with_secrets=self.translates, with_services="gloo" in roles)
+        watches = [ServiceWatch(self.engine, provider) for provider in self._providers()]
+        self.sources = Sources(self.engine, client, kinds, with_secrets=self.translates, watches=watches)
         self.view = admin_view(self.engine, self.sources, self.cache)
         self.metrics = Metrics(self.view)
         self.engine.outputs = self._outputs()
+
+    def _providers(self) -> Iterator[Provider]:
+        """Where instances of services are read: only for Envoys."""
+        if "gloo" in self.roles and self.client is not None:
+            yield ConsulProvider(self.client)
+        if "gloo" in self.roles and self.nomad is not None:
+            yield NomadProvider(self.nomad)
 
     def _outputs(self) -> Outputs:
         def translated(seconds: float, _: Translation) -> None:

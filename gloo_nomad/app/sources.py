@@ -16,19 +16,18 @@ import structlog
 
 from gloo_nomad.api.kinds import ARTIFACT, CONFIG_KINDS, SECRET, SETTINGS, Kind
 from gloo_nomad.app.clients import vault_client
-from gloo_nomad.app.data_loss import ServiceGuard, was_emptied
+from gloo_nomad.app.data_loss import was_emptied
 from gloo_nomad.app.engine import Engine, Services
+from gloo_nomad.app.service_watch import ServiceWatch
 from gloo_nomad.app.surviving import keep_running
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.vault import VaultClient
 from gloo_nomad.settings import RuntimeSettings, SettingsError
 from gloo_nomad.sources.consul_kv import ConsulKvSource
-from gloo_nomad.sources.consul_services import ConsulServicesSource
 from gloo_nomad.sources.directory import DirectorySource
-from gloo_nomad.sources.source import Source, SourceState, cancel
+from gloo_nomad.sources.source import Source, SourceState
 from gloo_nomad.sources.vault_secrets import VaultPlace, VaultSecretsSource
 from gloo_nomad.store.change import Change
-from gloo_nomad.store.services import CONSUL_SERVICE
 
 log = structlog.get_logger(__name__)
 
@@ -40,13 +39,6 @@ RETRY_SECONDS: Final = 5.0
 ALL_KINDS: Final = (*CONFIG_KINDS, SETTINGS)
 _CONFIG: Final = "configuration"
 _SECRETS: Final = "secrets"
-_ARTIFACTS: Final = "artifacts"
-_PARTS: Final = {
-    _CONFIG: frozenset(kind.name for kind in ALL_KINDS),
-    _SECRETS: frozenset({SECRET.name}),
-    _ARTIFACTS: frozenset({ARTIFACT.name}),
-}
-"""The kinds that each part is about."""
 
 Key = tuple[Any, ...]
 
@@ -59,16 +51,13 @@ class Sources:
     consul: ConsulClient | None
     kinds: Sequence[Kind] = ALL_KINDS
     with_secrets: bool = True
-    with_services: bool = True
-    service_states: list[SourceState] = field(default_factory=list)
-    """Services are watched once routes want them: they list later, and do not hold the first translation."""
+    watches: Sequence[ServiceWatch] = ()
+    """Of services."""
     other_states: list[SourceState] = field(default_factory=list)
     """Of sources that run elsewhere, such as the catalog that discovery follows."""
     _states: dict[str, list[SourceState]] = field(default_factory=dict)
     _running: dict[str, Key] = field(default_factory=dict)
     """What the sources of a part were built from."""
-    _services: ConsulServicesSource | None = None
-    _wanted: frozenset[tuple[str, str]] = frozenset()
     _sent: set[tuple[str, str]] = field(default_factory=set)
     """Sources and kinds of which something is in the store."""
 
@@ -77,24 +66,26 @@ class Sources:
         """How the sources of configuration and secrets are."""
         return [state for states in self._states.values() for state in states]
 
+    @property
+    def service_states(self) -> list[SourceState]:
+        """How those of services are: watched once routes want them, they list later and do not hold a translation."""
+        return [state for watch in self.watches for state in watch.states]
+
     def want(self, services: Services) -> Services:
         """Endpoints of these services are needed from now on; the answer is which of them are watched."""
-        watched = frozenset((kind, ref) for kind, ref in services if kind == CONSUL_SERVICE)
-        self._wanted = frozenset((ref.namespace, ref.name) for _, ref in watched)
-        if self._services is not None:
-            self._services.want(self._wanted)
-        return watched if self._watches_services(self.engine.settings) else frozenset()
+        return frozenset().union(*(watch.want(services) for watch in self.watches))
 
     async def run(self) -> None:
         """Reads for ever."""
-        for part in _PARTS if self.with_secrets else (_CONFIG,):
+        for part in (_CONFIG, _SECRETS) if self.with_secrets else (_CONFIG,):
             self._states[part] = [SourceState(part, {part})]
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(_CONFIG, _config_key, self._read_config), name="configuration")
             if self.with_secrets:
                 tasks.create_task(self._follow(_SECRETS, _secrets_key, self._read_secrets), name="secrets")
-                tasks.create_task(self._follow(_ARTIFACTS, _artifacts_key, self._read_artifacts), name="artifacts")
-            tasks.create_task(self._follow("services", _services_key, self._read_services), name="services")
+            for watch in self.watches:
+                name, key = watch.provider.name, partial(_service_key, watch)
+                tasks.create_task(self._follow(name, key, watch.run), name=name)
             tasks.create_task(self._open_gate(), name="sources listed")
 
     async def _follow(
@@ -124,21 +115,11 @@ class Sources:
             folder = Path(settings.config_directory)
             await self._pump_all(_CONFIG, [DirectorySource(folder, self.kinds, namespaces, root_key=settings.root_key)])
         elif consul is not None:
+            artifacts = settings.message.WhichOneof("artifact_source") == "consul_kv_artifact_source"
+            kinds = (*self.kinds, ARTIFACT) if artifacts else self.kinds
             while True:  # anew after Consul has lost its data
-                source = ConsulKvSource(consul, settings.root_key, self.kinds, namespaces, wait=_wait(settings))
+                source = ConsulKvSource(consul, settings.root_key, kinds, namespaces, wait=_wait(settings))
                 await self._pump_all(_CONFIG, [source])
-
-    async def _read_artifacts(self, settings: RuntimeSettings) -> None:
-        message, consul = settings.message, self.consul
-        if message.WhichOneof("artifact_source") == "consul_kv_artifact_source" and consul is not None:
-            root, wait = message.consul_kv_artifact_source.root_key or settings.root_key, _wait(settings)
-            while True:  # anew after Consul has lost its data
-                await self._pump_all(
-                    _ARTIFACTS, [ConsulKvSource(consul, root, (ARTIFACT,), settings.watch_namespaces, wait=wait)]
-                )
-        folder = message.directory_artifact_source.directory
-        source = DirectorySource(Path(folder), (ARTIFACT,), settings.watch_namespaces, name="artifacts")
-        await self._pump_all(_ARTIFACTS, [source] if folder else [])
 
     async def _read_secrets(self, settings: RuntimeSettings) -> None:
         async with AsyncExitStack() as stack:
@@ -169,44 +150,11 @@ class Sources:
     async def _forget_others(self, part: str, sources: list[Source]) -> None:
         names = {source.name for source in sources}
         await _all_listed(lambda: self._states[part])
+        kinds = {SECRET.name} if part == _SECRETS else {kind.name for kind in (*ALL_KINDS, ARTIFACT)}
         for name, kind in sorted(self._sent):
-            if kind in _PARTS[part] and name not in names:
+            if kind in kinds and name not in names:
                 await self.engine.changes.put(Change(name, kind, complete=True))
                 self._sent.discard((name, kind))
-
-    async def _read_services(self, settings: RuntimeSettings) -> None:
-        """Watches services while discovery is on; when it is off there are none."""
-        consul = self.consul
-        if consul is None or not self._watches_services(settings):
-            await self.engine.services.put(Change("consul-services", CONSUL_SERVICE, complete=True))
-            return
-        while True:  # anew after Consul has lost its data
-            source = ConsulServicesSource(consul)
-            self._services = source
-            self.service_states[:] = [source.state]
-            source.want(self._wanted)
-            try:
-                await self._pump_services(source, consul)
-            finally:
-                self._services = None
-                self.service_states.clear()
-
-    def _watches_services(self, settings: RuntimeSettings) -> bool:
-        return self.with_services and self.consul is not None and settings.discovers_services
-
-    async def _pump_services(self, source: ConsulServicesSource, consul: ConsulClient) -> None:
-        """Hands over what the source says; returns when everything is to be read anew."""
-        engine = self.engine
-        guard = ServiceGuard(consul, engine.store.entries, source.state, engine.services)
-        pump = asyncio.create_task(guard.pump(source), name=f"source {source.name}")
-        back = asyncio.create_task(guard.back.wait(), name="data is back")
-        try:
-            await asyncio.wait({pump, back}, return_when=asyncio.FIRST_COMPLETED)
-            if pump.done():
-                pump.result()  # only a defect ends it
-        finally:
-            back.cancel()
-            await cancel([pump, *guard.looking.values()])
 
     async def _pump(self, source: Source) -> None:
         """Hands over what a source of configuration or secrets says; returns when everything is to be read anew."""
@@ -229,11 +177,7 @@ class Sources:
 
     def _is_current(self) -> bool:
         settings = self.engine.settings
-        keys = {
-            _CONFIG: _config_key(settings),
-            _SECRETS: _secrets_key(settings),
-            _ARTIFACTS: _artifacts_key(settings),
-        }
+        keys = {_CONFIG: _config_key(settings), _SECRETS: _secrets_key(settings)}
         return all(self._running[part] == keys[part] for part in self._running if part in keys)
 
 
@@ -249,6 +193,7 @@ def _config_key(settings: RuntimeSettings) -> Key:
         settings.config_directory,
         settings.root_key,
         settings.watch_namespaces,
+        settings.message.WhichOneof("artifact_source"),
         _wait(settings),
     )
 
@@ -264,20 +209,8 @@ def _secrets_key(settings: RuntimeSettings) -> Key:
     )
 
 
-def _artifacts_key(settings: RuntimeSettings) -> Key:
-    message = settings.message
-    return (
-        settings.root_key,
-        settings.watch_namespaces,
-        message.WhichOneof("artifact_source"),
-        message.consul_kv_artifact_source.root_key,
-        message.directory_artifact_source.directory,
-        _wait(settings),
-    )
-
-
-def _services_key(settings: RuntimeSettings) -> Key:
-    return (settings.discovers_services,)
+def _service_key(watch: ServiceWatch, settings: RuntimeSettings) -> Key:
+    return (watch.provider.key(settings),)
 
 
 def _secret_sources(settings: RuntimeSettings, open_vault: Callable[[Any], VaultClient]) -> Iterable[Source]:

@@ -42,6 +42,11 @@ plugin "raw_exec" {{
   }}
 }}
 """
+_ACL = """
+acl {
+  enabled = true
+}
+"""
 _CONSUL = """
 consul {{
   address = {address}
@@ -58,6 +63,8 @@ class NomadAgent:
     port: int
     data: Path
     """Its folder; Nomad mounts file systems for secrets below it, and leaves them when it ends."""
+    token: str = ""
+    """Goes with every request; empty where ACLs are off."""
 
     @property
     def address(self) -> str:
@@ -67,7 +74,7 @@ class NomadAgent:
     @property
     def environment(self) -> dict[str, str]:
         """What a client needs to find this agent."""
-        return {"NOMAD_ADDR": self.address}
+        return {"NOMAD_ADDR": self.address, **({"NOMAD_TOKEN": self.token} if self.token else {})}
 
     def command(self, *arguments: str, seconds: float = 180.0) -> str:
         """Runs ``nomad ARGUMENTS`` against this agent and returns what it printed; raises ``ServerError``."""
@@ -84,7 +91,7 @@ class NomadAgent:
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """One request to ``/v1/PATH``, decoded; raises ``ServerError`` for an error status."""
         content = None if body is None else json.dumps(body).encode()
-        answer = fetch(self.port, f"/v1/{path}", method=method, body=content)
+        answer = fetch(self.port, f"/v1/{path}", method=method, body=content, headers=_headers(self.token))
         if answer.status >= 400:
             raise ServerError(f"{method} {path}: {answer.status} {answer.text.strip()}")
         return answer.json() if answer.body else None
@@ -100,7 +107,7 @@ class NomadAgent:
 
     def _log(self, allocation: str, task: str, stream: str) -> str:
         path = f"/v1/client/fs/logs/{allocation}?task={task}&type={stream}&plain=true&origin=end&offset=4000"
-        answer = fetch(self.port, path)
+        answer = fetch(self.port, path, headers=_headers(self.token))
         return answer.text if answer.status == 200 else ""
 
     def stop(self) -> None:
@@ -116,21 +123,24 @@ def start_nomad(
     consul: ConsulAgent | None = None,
     port: int | None = None,
     config: str = "",
+    token: str = "",
 ) -> NomadAgent:
     """Starts an agent whose files are in *directory*, with its services in *consul* if that is given.
 
-    *config* is further configuration in HCL.
+    *config* is further configuration in HCL. With a *token* (a UUID) ACLs are on, and that is the management token.
     """
     program = binary or find_binary("nomad")
     http = port or free_port()
     data = directory / "nomad"
     data.mkdir(parents=True, exist_ok=True)
     file = directory / "nomad.hcl"
-    file.write_text(_build_config(data, http, consul) + config)
+    file.write_text(_build_config(data, http, consul) + config + (_ACL if token else ""))
     env = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
     server = start_process("nomad", [program, "agent", "-dev", "-config", file], directory / "nomad.log", env=env)
-    wait_ready(server, lambda: _has_ready_node(http))
-    return NomadAgent(program, server, http, data.absolute())
+    if token:
+        wait_ready(server, lambda: _has_token(http, token))
+    wait_ready(server, lambda: _has_ready_node(http, token))
+    return NomadAgent(program, server, http, data.absolute(), token)
 
 
 def unmount_below(folder: Path) -> None:
@@ -153,7 +163,18 @@ def _build_config(data: Path, http: int, consul: ConsulAgent | None) -> str:
     return text + (_CONSUL.format(address=json.dumps(consul.address)) if consul else "")
 
 
-def _has_ready_node(port: int) -> bool:
-    answer = fetch(port, "/v1/nodes")
+def _headers(token: str) -> dict[str, str]:
+    return {"X-Nomad-Token": token} if token else {}
+
+
+def _has_token(port: int, token: str) -> bool:
+    """Makes it the management token, if that is not done."""
+    body = json.dumps({"BootstrapSecret": token}).encode()
+    made = fetch(port, "/v1/acl/bootstrap", method="POST", body=body)
+    return made.status == 200 or fetch(port, "/v1/acl/token/self", headers=_headers(token)).status == 200
+
+
+def _has_ready_node(port: int, token: str) -> bool:
+    answer = fetch(port, "/v1/nodes", headers=_headers(token))
     nodes = answer.json() if answer.status == 200 else []
     return any(node["Status"] == "ready" and node["Drivers"]["raw_exec"]["Healthy"] for node in nodes)

@@ -18,7 +18,7 @@ from gloo_nomad.api.kinds import UPSTREAM, UPSTREAM_GROUP
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.chunks import translate_chunks
 from gloo_nomad.envoy.destinations import ANY_UPSTREAM, Destinations, group_findings
-from gloo_nomad.envoy.names import cluster_name, parse_consul_service_key
+from gloo_nomad.envoy.names import cluster_name, nomad_twin_name, parse_consul_service_key
 from gloo_nomad.envoy.protocols import apply_protocol
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
@@ -30,6 +30,7 @@ from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected
 from gloo_nomad.resources import CLUSTER, LISTENER, NO_RESOURCES, Resource, Resources
 from gloo_nomad.store.memo import Memo, Reads
 from gloo_nomad.store.snapshot import ConfigSnapshot
+from gloo_nomad.upstreams import nomad
 from gloo_nomad.upstreams.consul import TWIN_PREFIX, build_twin
 from gloo_nomad.upstreams.hooks import ServiceKey, server_names, services, type_of, upstream_types, wants_tls
 
@@ -130,10 +131,13 @@ def _keep_upstream(
 def _twins(
     consul_services: frozenset[str], settings: settings_pb2.Settings, memo: Memo
 ) -> Iterator[upstream_pb2.Upstream]:
-    """The upstreams behind ``consul`` destinations; without a datacenter those of the settings are meant."""
+    """The upstreams behind ``consul`` destinations, without a datacenter in those of the settings, and Nomad's."""
     usual = tuple(settings.consul.service_discovery.data_centers) or ("",)
     wanted: dict[str, set[str]] = defaultdict(set)
-    for key in consul_services:
+    for key in sorted(consul_services):
+        if name := nomad_twin_name(key):
+            yield memo.get(("twin", name), (), partial(nomad.build_twin, name))
+            continue
         service, datacenter = parse_consul_service_key(key)
         wanted[service].update((datacenter,) if datacenter else usual)
     for service in sorted(wanted):

@@ -17,10 +17,11 @@ from gloo_nomad.acceptance.headers import name_fault
 from gloo_nomad.api.gen import destination_pb2, proxy_pb2, settings_pb2, upstream_pb2
 from gloo_nomad.api.kinds import UPSTREAM, UPSTREAM_GROUP
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.envoy.names import cluster_name, consul_cluster_name, consul_service_key
+from gloo_nomad.envoy.names import cluster_name, consul_cluster_name, consul_service_key, nomad_service_key
 from gloo_nomad.options.hooks import Claims
 from gloo_nomad.reports import Finding, error, is_rejected, warning
 from gloo_nomad.store.memo import Reads
+from gloo_nomad.upstreams import nomad
 from gloo_nomad.upstreams.consul import DATACENTER_KEY, SUBSET_METADATA, TAGS_KEY, tags_value
 from gloo_nomad.upstreams.hooks import SELECTOR, subset_selectors, type_of
 
@@ -45,7 +46,7 @@ class Reached:
 
     upstreams: set[Ref] = field(default_factory=set)
     consul_services: set[str] = field(default_factory=set)
-    """As ``names.consul_service_key`` writes them."""
+    """As ``names.consul_service_key`` writes them; and upstreams of Nomad services that nobody stores."""
     missing: bool = False
     """Whether a destination does not exist."""
     specified: dict[str, Ref] = field(default_factory=dict)
@@ -147,6 +148,8 @@ def _apply_upstream(
     if not ref.name:
         yield error("upstream.name", "is required")
     reached.upstreams.add(ref)
+    if nomad.is_twin(ref):
+        return (yield from _pick_nomad(ref, reached))
     selectors, specified = lookup.reads.view(UPSTREAM.name, ref, _outline)
     if specified:
         reached.specified[cluster_name(ref)] = ref
@@ -159,6 +162,15 @@ def _apply_upstream(
     if destination.HasField("subset"):
         _apply_metadata(dict(destination.subset.values), out)
         yield from _subset_findings(destination.subset.values, ref, selectors)
+    return cluster_name(ref)
+
+
+def _pick_nomad(ref: Ref, reached: Reached) -> Generator[Finding, None, str]:
+    """A Nomad service by the name of its twin."""
+    if fault := nomad.twin_fault(ref):
+        yield error("upstream.name", fault)
+        return ""
+    reached.consul_services.add(nomad_service_key(ref.name))
     return cluster_name(ref)
 
 

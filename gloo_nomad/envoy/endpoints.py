@@ -16,7 +16,7 @@ from gloo_nomad.resources import ENDPOINTS, Resource, Resources
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.services import ServiceInstances
 from gloo_nomad.store.snapshot import ConfigSnapshot
-from gloo_nomad.upstreams.consul import TWIN_PREFIX
+from gloo_nomad.upstreams import consul, nomad
 from gloo_nomad.upstreams.hooks import build_endpoints, endpoint_findings
 
 
@@ -36,7 +36,7 @@ def endpoint_problems(clusters: ClusterSet, snapshot: ConfigSnapshot) -> Problem
     return tuple(
         finding.on(UPSTREAM.object_ref(served.ref))
         for served in clusters.dynamic
-        if served.module is not None and not served.ref.name.startswith(TWIN_PREFIX)
+        if served.module is not None and not served.ref.name.startswith((consul.TWIN_PREFIX, nomad.TWIN_PREFIX))
         for finding in endpoint_findings(served.module, served.upstream, _instances(served, snapshot))
     )
 

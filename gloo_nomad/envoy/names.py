@@ -55,6 +55,16 @@ def consul_service_key(service: str, datacenter: str = "") -> str:
     return f"{service}{_SERVICE_SEPARATOR}{datacenter}" if datacenter else service
 
 
+def nomad_service_key(name: str) -> str:
+    """A twin of a Nomad service, as a text that no Consul service has; for the same sets."""
+    return _SERVICE_SEPARATOR + name
+
+
+def nomad_twin_name(key: str) -> str:
+    """The name of the twin in such a text; empty for one of a Consul service."""
+    return key[len(_SERVICE_SEPARATOR) :] if key.startswith(_SERVICE_SEPARATOR) else ""
+
+
 def parse_consul_service_key(key: str) -> tuple[str, str]:
     """Service and datacenter ("" if none was asked for) of such a text."""
     service, _, datacenter = key.partition(_SERVICE_SEPARATOR)

@@ -2,6 +2,8 @@
 
 ``TYPE``
     The field of Upstream's ``upstream_type`` that the module makes work.
+``is_meant(upstream)`` (optional)
+    Two modules may have the same field; the one with this takes the upstreams for which it is true.
 ``FIELDS``, ``READS``
     Claims, as in ``options.hooks``.
 ``apply_type(upstream, out, context)``
@@ -20,6 +22,7 @@
 """
 
 from collections.abc import Iterable
+from functools import cache
 from types import ModuleType
 from typing import Any, Final, Protocol, cast
 
@@ -45,12 +48,20 @@ class ApplyType(Protocol):
 
 def upstream_types() -> dict[str, ModuleType]:
     """Every upstream type by the name of its field."""
-    return {module.TYPE: module for module in modules("gloo_nomad.upstreams")}
+    return {module.TYPE: module for module in modules("gloo_nomad.upstreams") if not hasattr(module, "is_meant")}
+
+
+@cache
+def _special_types() -> tuple[ModuleType, ...]:
+    return tuple(module for module in modules("gloo_nomad.upstreams") if hasattr(module, "is_meant"))
 
 
 def type_of(upstream: upstream_pb2.Upstream) -> ModuleType | None:
     """The module of an upstream's type; None for a missing or unsupported one."""
     name = upstream.WhichOneof("upstream_type")
+    for module in _special_types():
+        if name == module.TYPE and module.is_meant(upstream):
+            return module
     return upstream_types().get(name) if name else None
 
 

@@ -18,7 +18,7 @@ from gloo_nomad.reports import Problem
 from gloo_nomad.resources import ENDPOINTS, PUSH_ORDER, XdsSnapshot
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.memo import Memo
-from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances
+from gloo_nomad.store.services import CONSUL_SERVICE, NOMAD_SERVICE, Instance, ServiceInstances
 from gloo_nomad.store.store import Store
 
 ROLE: Final = "gloo-system~gateway-proxy"
@@ -74,10 +74,11 @@ def _to_entry(problem: Problem) -> dict[str, str]:
 
 def _to_change(document: Document, created: int) -> Change:
     """The change that a source would send for an object, for raw ``text`` under a ``key``, or for a service."""
-    if document["kind"] == CONSUL_SERVICE:
-        ref = Ref(document.get("datacenter", ""), document["name"])
+    if document["kind"] in {CONSUL_SERVICE, NOMAD_SERVICE}:
+        place = "datacenter" if document["kind"] == CONSUL_SERVICE else "namespace"
+        ref = Ref(document.get(place, ""), document["name"])
         found = tuple(_to_instance(instance, number, ref) for number, instance in enumerate(document["instances"]))
-        return Change("services", CONSUL_SERVICE, {ref: Entry(ServiceInstances(found), created=created)})
+        return Change("services", document["kind"], {ref: Entry(ServiceInstances(found), created=created)})
     kind = KINDS[document["kind"]]
     if "text" in document:
         ref, text = Ref(*document["key"].split("/")), document["text"].encode()
@@ -91,7 +92,8 @@ def _to_change(document: Document, created: int) -> Change:
 
 def _to_instance(instance: Document, number: int, service: Ref) -> Instance:
     tags = tuple(instance.get("tags", ()))
-    return Instance(instance["address"], instance["port"], f"i{number}", tags, service.namespace)
+    datacenter = instance.get("datacenter", service.namespace)
+    return Instance(instance["address"], instance["port"], f"i{number}", tags, datacenter)
 
 
 def to_document(type_url: str, body: bytes) -> dict[str, Any]:
