@@ -53,6 +53,11 @@ class Site:
             return 0, str(failure)
         return answer.status, answer.text
 
+    def get_page(self, domain: str, path: str) -> tuple[int, str]:
+        """Status and body of one request for a path."""
+        answer = fetch(self.port, path, host=domain)
+        return answer.status, answer.text
+
     def get_securely(self, domain: str, roots: Path) -> Answer:
         """One request over TLS."""
         return fetch(self.tls_port, "/", host=domain, tls_roots=roots)

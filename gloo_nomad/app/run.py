@@ -15,6 +15,7 @@ from gloo_nomad.api.kinds import SETTINGS, UPSTREAM
 from gloo_nomad.app.clients import check_clients, consul_options
 from gloo_nomad.app.discovery import Discovery, watch_catalog
 from gloo_nomad.app.engine import Engine, Outputs
+from gloo_nomad.app.functions import Functions
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
 from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_proxy_debug, serve_xds, write_statuses
 from gloo_nomad.app.nomad_client import nomad_options
@@ -202,6 +203,7 @@ class _Process:
             jobs["leader discovery"] = leader.run
             jobs["catalog"] = partial(watch_catalog, discovery)
             jobs["discovery"] = discovery.run
+            jobs["functions"] = Functions(self.engine, client, leader).run
         return jobs
 
     def _objects(self) -> ObjectStore:

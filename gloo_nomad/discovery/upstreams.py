@@ -77,7 +77,10 @@ def _wanted(
 ) -> dict[Ref, upstream_pb2.Upstream]:
     """Upstreams by name; where two services would have the same one, that of the service with exactly that name."""
     allowed = frozenset(settings.consulDiscovery.service_tags_allowlist)
-    found = [service for service in services.values() if not allowed or allowed & service.tags]
+    needed = _watched_tags(settings)
+    found = [
+        service for service in services.values() if needed <= service.tags and (not allowed or allowed & service.tags)
+    ]
     wanted: dict[Ref, upstream_pb2.Upstream] = {}
     for service in sorted(found, key=lambda service: (object_name(service.name) != service.name, service.name)):
         for upstream in _build_upstreams(service, settings, namespace):
@@ -85,6 +88,12 @@ def _wanted(
                 upstream.metadata.name += f"-{hashlib.sha256(service.name.encode()).hexdigest()[:8]}"
             wanted[Ref(namespace, upstream.metadata.name)] = upstream
     return wanted
+
+
+def _watched_tags(settings: settings_pb2.Settings) -> frozenset[str]:
+    """``udsOptions.watchLabels`` as tags, which is all that Consul's services have: ``key=value``, or ``key`` alone."""
+    labels = settings.discovery.uds_options.watch_labels
+    return frozenset(f"{key}={value}" if value else key for key, value in labels.items())
 
 
 def _build_upstreams(

@@ -2,6 +2,9 @@
 
 The descriptors of the services come from a file of Envoy's machine, from the object itself, or from an Artifact. A file
 cannot be looked into beforehand: if it does not fit, Envoy refuses the listener and says so.
+
+The other kinds of a ``serviceSpec``, ``rest`` and ``grpc``, say what a service can do. Discovery and people keep them
+there, and Envoy gets nothing of them: a route that calls such a function by name (``destinationSpec``) is told so.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/grpc_json_transcoder_filter
 """
 
@@ -28,7 +31,7 @@ FILTER: Final = "envoy.filters.http.grpc_json_transcoder"
 
 FIELDS: Claims = {
     "gloo.solo.io.HttpListenerOptions": ("grpc_json_transcoder",),
-    "options.gloo.solo.io.ServiceSpec": ("grpc_json_transcoder",),
+    "options.gloo.solo.io.ServiceSpec": ("grpc_json_transcoder", "rest", "grpc"),
     "consul.options.gloo.solo.io.UpstreamSpec": ("service_spec",),
     "pipe.options.gloo.solo.io.UpstreamSpec": ("service_spec",),
     "static.options.gloo.solo.io.UpstreamSpec": ("service_spec",),

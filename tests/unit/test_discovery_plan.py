@@ -259,3 +259,14 @@ def test_datacenters_are_united() -> None:
     found = merge_datacenters({"dc1": {"web": ("a",), "x": ()}, "dc2": {"web": ("b", "a")}})
 
     assert found == {"web": service("web", "a", "b", datacenters=("dc1", "dc2")), "x": service("x")}
+
+
+def test_watched_labels() -> None:
+    """``udsOptions.watchLabels`` are tags that a service needs, all of them; the Upstream of another one goes."""
+    to = {"discovery": {"udsOptions": {"watchLabels": {"team": "edge", "public": ""}}}}
+    services = service("a", "team=edge", "public", "x"), service("b", "team=edge"), service("c", "public", "team=other")
+    has = stored("b", {"consul": {"serviceName": "b"}})
+
+    found = plan(*services, has=has, to=to)
+    assert sorted(written(found)) == ["a"]
+    assert found.deletes == {Ref(NAMESPACE, "b"): 7}

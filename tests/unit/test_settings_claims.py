@@ -76,8 +76,6 @@ def test_top_fields(name: str, *, supported: bool) -> None:
         ("gloo", "enableRestEds"),
         ("gateway", "persistProxySpec"),
         ("gateway", "compressedProxySpec"),
-        ("discovery", "fdsMode"),
-        ("discovery.udsOptions", "watchLabels"),
         ("gateway.validation", "alwaysAccept"),
         ("vaultSecretSource", "aws"),
         ("consulDiscovery", "edsBlockingQueries"),
