@@ -39,6 +39,13 @@ RETRY_SECONDS: Final = 5.0
 ALL_KINDS: Final = (*CONFIG_KINDS, SETTINGS)
 _CONFIG: Final = "configuration"
 _SECRETS: Final = "secrets"
+_ARTIFACTS: Final = "artifacts"
+_PARTS: Final = {
+    _CONFIG: frozenset(kind.name for kind in ALL_KINDS),
+    _SECRETS: frozenset({SECRET.name}),
+    _ARTIFACTS: frozenset({ARTIFACT.name}),
+}
+"""The kinds that each part is about."""
 
 Key = tuple[Any, ...]
 
@@ -77,12 +84,13 @@ class Sources:
 
     async def run(self) -> None:
         """Reads for ever."""
-        for part in (_CONFIG, _SECRETS) if self.with_secrets else (_CONFIG,):
+        for part in _PARTS if self.with_secrets else (_CONFIG,):
             self._states[part] = [SourceState(part, {part})]
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(_CONFIG, _config_key, self._read_config), name="configuration")
             if self.with_secrets:
                 tasks.create_task(self._follow(_SECRETS, _secrets_key, self._read_secrets), name="secrets")
+                tasks.create_task(self._follow(_ARTIFACTS, _artifacts_key, self._read_artifacts), name="artifacts")
             for watch in self.watches:
                 name, key = watch.provider.name, partial(_service_key, watch)
                 tasks.create_task(self._follow(name, key, watch.run), name=name)
@@ -115,11 +123,21 @@ class Sources:
             folder = Path(settings.config_directory)
             await self._pump_all(_CONFIG, [DirectorySource(folder, self.kinds, namespaces, root_key=settings.root_key)])
         elif consul is not None:
-            artifacts = settings.message.WhichOneof("artifact_source") == "consul_kv_artifact_source"
-            kinds = (*self.kinds, ARTIFACT) if artifacts else self.kinds
             while True:  # anew after Consul has lost its data
-                source = ConsulKvSource(consul, settings.root_key, kinds, namespaces, wait=_wait(settings))
+                source = ConsulKvSource(consul, settings.root_key, self.kinds, namespaces, wait=_wait(settings))
                 await self._pump_all(_CONFIG, [source])
+
+    async def _read_artifacts(self, settings: RuntimeSettings) -> None:
+        message, consul = settings.message, self.consul
+        if message.WhichOneof("artifact_source") == "consul_kv_artifact_source" and consul is not None:
+            root, wait = message.consul_kv_artifact_source.root_key or settings.root_key, _wait(settings)
+            while True:  # anew after Consul has lost its data
+                await self._pump_all(
+                    _ARTIFACTS, [ConsulKvSource(consul, root, (ARTIFACT,), settings.watch_namespaces, wait=wait)]
+                )
+        folder = message.directory_artifact_source.directory
+        source = DirectorySource(Path(folder), (ARTIFACT,), settings.watch_namespaces, name="artifacts")
+        await self._pump_all(_ARTIFACTS, [source] if folder else [])
 
     async def _read_secrets(self, settings: RuntimeSettings) -> None:
         async with AsyncExitStack() as stack:
@@ -150,9 +168,8 @@ class Sources:
     async def _forget_others(self, part: str, sources: list[Source]) -> None:
         names = {source.name for source in sources}
         await _all_listed(lambda: self._states[part])
-        kinds = {SECRET.name} if part == _SECRETS else {kind.name for kind in (*ALL_KINDS, ARTIFACT)}
         for name, kind in sorted(self._sent):
-            if kind in kinds and name not in names:
+            if kind in _PARTS[part] and name not in names:
                 await self.engine.changes.put(Change(name, kind, complete=True))
                 self._sent.discard((name, kind))
 
@@ -177,7 +194,11 @@ class Sources:
 
     def _is_current(self) -> bool:
         settings = self.engine.settings
-        keys = {_CONFIG: _config_key(settings), _SECRETS: _secrets_key(settings)}
+        keys = {
+            _CONFIG: _config_key(settings),
+            _SECRETS: _secrets_key(settings),
+            _ARTIFACTS: _artifacts_key(settings),
+        }
         return all(self._running[part] == keys[part] for part in self._running if part in keys)
 
 
@@ -193,7 +214,6 @@ def _config_key(settings: RuntimeSettings) -> Key:
         settings.config_directory,
         settings.root_key,
         settings.watch_namespaces,
-        settings.message.WhichOneof("artifact_source"),
         _wait(settings),
     )
 
@@ -206,6 +226,18 @@ def _secrets_key(settings: RuntimeSettings) -> Key:
         message.secret_options.SerializeToString(deterministic=True),
         message.vault_secret_source.SerializeToString(deterministic=True),
         message.directory_secret_source.SerializeToString(deterministic=True),
+    )
+
+
+def _artifacts_key(settings: RuntimeSettings) -> Key:
+    message = settings.message
+    return (
+        settings.root_key,
+        settings.watch_namespaces,
+        message.WhichOneof("artifact_source"),
+        message.consul_kv_artifact_source.root_key,
+        message.directory_artifact_source.directory,
+        _wait(settings),
     )
 
 

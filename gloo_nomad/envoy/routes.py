@@ -40,7 +40,7 @@ from gloo_nomad.envoy.matchers import apply_matcher
 from gloo_nomad.envoy.names import cluster_name, route_name, virtual_host_name
 from gloo_nomad.envoy.regex_limits import apply_regex_limit
 from gloo_nomad.messages import delimited, digest, to_bytes
-from gloo_nomad.options.hooks import NO_LISTENER, RouteContext, VirtualHostContext
+from gloo_nomad.options.hooks import CLUSTER_HEADER, NO_LISTENER, RouteContext, VirtualHostContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.proxies import VirtualHost
 from gloo_nomad.reports import Finding, Problems, error, is_rejected, unprotected, warning
@@ -348,6 +348,8 @@ def _used_filters(out: Any) -> frozenset[str]:
     used = set(out.typed_per_filter_config)
     for route in out.routes:
         used.update(route.typed_per_filter_config)
+        if route.route.cluster_header:
+            used.add(CLUSTER_HEADER + route.route.cluster_header)
         for cluster in route.route.weighted_clusters.clusters:
             used.update(cluster.typed_per_filter_config)
     return frozenset(used)

@@ -6,6 +6,7 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from gloo_nomad.options.hooks import EVERY, EXTENSIONS_MESSAGE, extension_claims
+from gloo_nomad.options.registry import reasons
 from gloo_nomad.reports import Finding, warning
 
 _ALL: Final = frozenset(EVERY)
@@ -34,12 +35,17 @@ def _walk(message: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iter
     for descriptor, value in message.ListFields():
         here = f"{path}.{descriptor.camelcase_name}" if path else descriptor.camelcase_name
         if descriptor.name not in known and known != _ALL:
-            yield warning(here, "is not supported; the rest of the object is served without it")
+            yield warning(here, _told(name, descriptor.name))
         elif descriptor.message_type is not None and descriptor.message_type.full_name == EXTENSIONS_MESSAGE:
             for key in sorted(set(value.configs) - claims.get(extension_claims(name), _NONE)):
                 yield warning(f"{here}.configs[{key}]", "is no extension that is known here; it has no effect")
         elif descriptor.message_type is not None:
             yield from _walk_value(descriptor, value, claims, here)
+
+
+def _told(message: str, field: str) -> str:
+    why = reasons().get((message, field))
+    return f"is not supported{': ' + why if why else ''}; the rest of the object is served without it"
 
 
 def _walk_value(descriptor: Any, value: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iterator[Finding]:

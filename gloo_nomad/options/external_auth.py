@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from envoy.config.core.v3 import base_pb2, config_source_pb2
 from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.type.matcher.v3 import string_pb2
 from envoy.type.v3 import http_status_pb2
@@ -29,10 +30,11 @@ from gloo_nomad.messages import duration, exact_matchers, regex_matcher, typed_c
 from gloo_nomad.options.guards import refuse_durations
 from gloo_nomad.options.hooks import EVERY, Claims, ListenerContext, RouteContext, VirtualHostContext
 from gloo_nomad.options.servers import MISSING_CLUSTER, about_settings, build_grpc, missing_server, server_cluster
-from gloo_nomad.options.stages import Stage, StagedFilter
+from gloo_nomad.options.stages import Position, Stage, StagedFilter
 from gloo_nomad.reports import Finding, Findings, Severity, error, is_rejected, unprotected, warning
 
 FILTER: Final = "envoy.filters.http.ext_authz"
+USER_GUARD: Final = "gloo_nomad.user_id"
 TIMEOUT_SECONDS: Final = 0.2
 MAX_BODY_BYTES: Final = 4096
 TOKENS: Final = "envoy.filters.http.jwt_authn"
@@ -57,6 +59,7 @@ FIELDS: Claims = {
         "transport_api_version",
         "stat_prefix",
         "grpc_service",
+        "user_id_header",
     ),
     "enterprise.gloo.solo.io.GrpcService": EVERY,
     "enterprise.gloo.solo.io.HttpService": EVERY,
@@ -125,6 +128,16 @@ def http_filters(context: ListenerContext) -> Iterable[StagedFilter | Finding]:
     cluster = server_cluster(server.extauthz_server_ref, context.find_cluster)
     config = typed_config(_build_closed() if closed else _build_filter(server, cluster))
     yield StagedFilter(Stage.AUTHN, http_connection_manager_pb2.HttpFilter(name=FILTER, typed_config=config))
+    if server.user_id_header and not name_fault(server.user_id_header):
+        yield _build_user_guard(server.user_id_header)
+
+
+def _build_user_guard(header: str) -> StagedFilter:
+    """Clients do not say who they are: only the server sets the header that tells it."""
+    config = header_mutation_pb2.HeaderMutation()
+    config.mutations.request_mutations.add(remove=header.lower())
+    built = http_connection_manager_pb2.HttpFilter(name=USER_GUARD, typed_config=typed_config(config))
+    return StagedFilter(Stage.AUTHN, built, Position.BEFORE)
 
 
 def _server(options: Any, settings: settings_pb2.Settings) -> tuple[extauth_pb2.Settings | None, str]:
@@ -176,6 +189,8 @@ def _check_custom(custom: extauth_pb2.CustomAuth, context: VirtualHostContext | 
 
 def _check(server: extauth_pb2.Settings) -> Iterator[Finding]:
     yield from refuse_durations(server, ("request_timeout",))
+    if server.user_id_header and (fault := name_fault(server.user_id_header)):
+        yield error("userIdHeader", fault)
     if server.status_on_error not in http_status_pb2.StatusCode.values():
         yield error("statusOnError", f"{server.status_on_error} is no HTTP status that Envoy knows")
     if fault := value_fault(server.grpc_service.authority):

@@ -7,6 +7,8 @@
     The same for messages below those fields, which several options may share. ``EVERY`` stands for all fields.
 ``REFUSED``
     Fields that cannot be made to work, and that the module answers with an error wherever they are set.
+``WARNED``
+    Fields that cannot be made to work and may be left out: message name to field to the reason, which says what helps.
 ``ROUTES_READ``
     The fields of HttpListenerOptions that hooks of virtual hosts, routes and destinations look at.
 ``EXTENSIONS``
@@ -39,6 +41,7 @@ from gloo_nomad.reports import Finding, Findings
 from gloo_nomad.store.memo import Reads
 
 EVERY: Final = ("*",)
+CLUSTER_HEADER: Final = "cluster_header:"
 EXTENSIONS_MESSAGE: Final = "gloo.solo.io.Extensions"
 Claims = dict[str, tuple[str, ...]]
 
@@ -114,7 +117,10 @@ class ListenerContext(Context):
         default_factory=http_listener_options_pb2.HttpListenerOptions
     )
     used_filters: frozenset[str] = frozenset()
-    """Names of all filters that some virtual host, route or destination behind the listener configures."""
+    """Names of all filters that some virtual host, route or destination behind the listener configures.
+
+    Among them, with ``CLUSTER_HEADER`` in front, the headers that name the cluster of a request.
+    """
     find_cluster: Callable[[Ref], str] = lambda _ref: ""
     """The name of an Upstream's cluster; "" if there is none, because it does not exist or is rejected.
 
@@ -128,6 +134,12 @@ class ListenerContext(Context):
     """For a TCP gateway its options, in place of ``options``; paths of findings are relative to them."""
     tls_port: int = 0
     """The port, if TLS ends there; 0 for plain text, and for hooks that are not about an HTTP gateway."""
+
+    @property
+    def cluster_headers(self) -> tuple[str, ...]:
+        """The headers by which routes behind the listener choose a cluster, sorted."""
+        found = (name for name in self.used_filters if name.startswith(CLUSTER_HEADER))
+        return tuple(sorted(name.removeprefix(CLUSTER_HEADER) for name in found))
 
     def needs(self, filter_name: str) -> bool:
         """Whether a filter that only acts where something configures it belongs in the chain.

@@ -132,6 +132,8 @@ def _apply_flags(flags: Flags, out: settings_pb2.Settings) -> None:
         out.directory_config_source.directory = flags.config_directory
         if out.WhichOneof("secret_source") is None and not out.secret_options.sources:
             out.directory_secret_source.directory = flags.config_directory
+        if out.WhichOneof("artifact_source") is None:
+            out.directory_artifact_source.directory = flags.config_directory
     if flags.xds_bind:
         out.gloo.xds_bind_addr = flags.xds_bind
     for name, value in (("adminBindAddr", flags.admin_bind), ("frontDoorBindAddr", flags.front_door_bind)):

@@ -94,11 +94,18 @@ class RuntimeSettings:
         return (*source_findings(top), *own_findings(top), *ignored_findings(self.message, top))
 
 
+_FOLDERS: Final = (
+    ("directory_config_source", "objects"),
+    ("directory_secret_source", "secrets"),
+    ("directory_artifact_source", "artifacts"),
+)
+
+
 def source_findings(message: settings_pb2.Settings) -> Iterator[Finding]:
     """Sources that a Settings message asks for and that cannot be read."""
     if message.WhichOneof("config_source") == "kubernetes_config_source":
         yield error("kubernetesConfigSource", "is not supported; use consulKvSource or directoryConfigSource")
-    for name, kept in (("directory_config_source", "objects"), ("directory_secret_source", "secrets")):
+    for name, kept in _FOLDERS:
         if message.HasField(name) and not getattr(message, name).directory:  # type: ignore[arg-type]  # names of fields
             path = message.DESCRIPTOR.fields_by_name[name].camelcase_name
             yield error(f"{path}.directory", f"is missing; write the path of the folder with the {kept}")

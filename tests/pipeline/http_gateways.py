@@ -104,8 +104,27 @@ GATEWAYS: Mapping[str, Mapping[str, Any]] = {
         }
     },
     "transcoder": {"grpcJsonTranscoder": TRANSCODER},
+    "choosing": {},
+    "guarded": {
+        "sanitizeClusterHeader": True,
+        "httpConnectionManagerSettings": {
+            "earlyHeaderManipulation": {"headersToAdd": [{"header": {"key": "x-ours", "value": "echo_gloo-system"}}]}
+        },
+    },
+    "behind-proxies": {"leftmostXffAddress": True},
     "forward": {"dynamicForwardProxy": {"dnsCacheConfig": {"dnsLookupFamily": "V4_ONLY"}}},
 }
+
+
+def _tapped(folder: Path) -> dict[str, Any]:
+    tap = {
+        "pathPrefix": str(folder / "tap"),
+        "requestHeaders": {"x-debug": "yes"},
+        "responseHeaders": {":status": "418"},
+        "maxBufferedRxBytes": 5,
+        "recordDownstreamConnection": True,
+    }
+    return {"extensions": {"configs": {"tap": tap}}}
 
 
 def _to(upstream: str) -> dict[str, Any]:
@@ -136,6 +155,22 @@ def _routes(echo: int) -> Mapping[str, list[dict[str, Any]]]:
             {},
         ],
         "transcoder": [{"routeAction": _to("grpc")}],
+        "choosing": [{"routeAction": {"clusterHeader": "x-cluster"}}],
+        "guarded": [
+            {"matchers": [{"prefix": "/ours"}], "routeAction": {"clusterHeader": "x-ours"}},
+            {"routeAction": {"clusterHeader": "x-cluster"}},
+        ],
+        "behind-proxies": [
+            {
+                "options": {
+                    "headerManipulation": {
+                        "requestHeadersToAdd": [
+                            {"header": {"key": "x-client", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}}
+                        ]
+                    }
+                }
+            }
+        ],
         "forward": [
             {
                 "matchers": [{"prefix": "/literal"}],
@@ -150,9 +185,11 @@ def _routes(echo: int) -> Mapping[str, list[dict[str, Any]]]:
     }
 
 
-def _objects(ports: Mapping[str, int], echo: int, collector: int, grpc: int) -> Iterator[dict[str, Any]]:
+def _objects(
+    gateways: Mapping[str, Mapping[str, Any]], ports: Mapping[str, int], echo: int, collector: int, grpc: int
+) -> Iterator[dict[str, Any]]:
     routes = _routes(echo)
-    for name, options in GATEWAYS.items():
+    for name, options in gateways.items():
         service = {"name": name, "namespace": NAMESPACE}
         yield {
             "kind": "Gateway",
@@ -187,6 +224,7 @@ class Gateways:
     echo: int
     collector: Kept
     grpc: Kept
+    folder: Path
 
     def get(
         self, gateway: str, path: str = "/", method: str = "GET", body: bytes | None = None, **headers: str
@@ -205,12 +243,13 @@ class Gateways:
 @contextmanager
 def start_gateways(folder: Path, envoy_binary: Path) -> Iterator[Gateways]:
     """An Envoy with all the gateways."""
-    ports = {name: free_port() for name in GATEWAYS}
+    gateways = {**GATEWAYS, "tapped": _tapped(folder)}
+    ports = {name: free_port() for name in gateways}
     with ExitStack() as stack:
         collector, grpc = stack.enter_context(keep_requests()), stack.enter_context(answer_grpc())
         echo, echo_port = start_echo(folder, name="echo")
         stack.callback(echo.stop)
-        written = [*_objects(ports, echo_port, collector.port, grpc.port)]
+        written = [*_objects(gateways, ports, echo_port, collector.port, grpc.port)]
         outcome = run_pipeline([item for item in fill_frame(written) if item["metadata"]["name"] not in _FRAME])
         assert not [problem for problem in outcome.problems if problem["severity"] == "error"]
         bootstrap = json_format.MessageToDict(build_bootstrap(outcome.snapshots[ROLE]))
@@ -218,4 +257,4 @@ def start_gateways(folder: Path, envoy_binary: Path) -> Iterator[Gateways]:
         bootstrap["layeredRuntime"] = {"layers": [{"name": "tests", "staticLayer": at_once}]}
         envoy = start_envoy(folder, bootstrap, binary=envoy_binary, ready=True)
         stack.callback(envoy.stop)
-        yield Gateways(ports, envoy, echo_port, collector, grpc)
+        yield Gateways(ports, envoy, echo_port, collector, grpc, folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gloo_nomad.demo.processes import wait_until
 from tests.pipeline.collectors import read_until
 from tests.pipeline.http_gateways import Gateways, start_gateways
 
@@ -42,6 +43,39 @@ def test_requests_arrive_as_the_settings_say(gateways: Gateways) -> None:
     assert passed.startswith("HTTP/1.1 200")
     assert refused.startswith("HTTP/1.1 400")
     assert gateways.get("plain", "/a%2Fb").status == 307
+
+
+def test_clients_do_not_choose_clusters(gateways: Gateways) -> None:
+    """The header that names the cluster is taken off, unless the gateway itself sets it or lets clients choose."""
+    assert gateways.get("choosing", x_cluster="echo_gloo-system").status == 200
+    assert gateways.get("guarded", x_cluster="echo_gloo-system").status == 503
+    assert gateways.get("guarded", "/ours", x_ours="collector_gloo-system").json()["path"] == "/ours"
+
+
+def test_the_first_address_is_the_clients(gateways: Gateways) -> None:
+    """However many proxies there were, also with IPv6; without the header it is the connection's."""
+    for addresses in ("192.0.2.1", "192.0.2.1, 198.51.100.7", "2001:db8::1, 10.0.0.1,203.0.113.9"):
+        seen = gateways.get("behind-proxies", x_forwarded_for=addresses).json()["headers"]
+        assert seen["x-client"] == addresses.split(",")[0]
+        assert seen["x-forwarded-for"].rpartition(",")[0] == addresses
+    assert gateways.get("behind-proxies").json()["headers"]["x-client"] == "127.0.0.1"
+
+
+def test_exchanges_are_written_to_files(gateways: Gateways) -> None:
+    """The one that has both headers is in a file, as much of its body as was asked for; others are in none."""
+    for status, debug in ((418, "no"), (200, "yes"), (418, "yes")):
+        body = f"{status} {debug}".encode()
+        gateways.get("tapped", f"/?status={status}", method="POST", body=body, x_debug=debug)
+    wait_until(lambda: bool([*gateways.folder.glob("tap_*.json")]), "the file")
+    (file,) = gateways.folder.glob("tap_*.json")
+    wait_until(lambda: file.read_text().rstrip().endswith("}"), "all of the file")
+    trace = json.loads(file.read_text())["http_buffered_trace"]
+
+    assert {"key": "x-debug", "value": "yes"} in [
+        {"key": header["key"], "value": header["value"]} for header in trace["request"]["headers"]
+    ]
+    assert trace["request"]["body"] == {"truncated": True, "as_string": "418 y"}
+    assert trace["downstream_connection"]["remote_address"]["socket_address"]["address"] == "127.0.0.1"
 
 
 def test_old_clients_are_served(gateways: Gateways) -> None:

@@ -93,7 +93,11 @@ PROTECTED = {
     },
 }
 SETTINGS = {
-    "extauth": {"extauthzServerRef": {"name": "policies", "namespace": NAMESPACE}, "requestTimeout": "5s"},
+    "extauth": {
+        "extauthzServerRef": {"name": "policies", "namespace": NAMESPACE},
+        "requestTimeout": "5s",
+        "userIdHeader": "x-checked",
+    },
     "ratelimitServer": {
         "ratelimitServerRef": {"name": "policies", "namespace": NAMESPACE},
         "requestTimeout": "5s",
@@ -188,6 +192,14 @@ def test_a_route_has_a_bucket_of_its_own(world: World) -> None:
     assert world.get("/one-a-minute").status == 200
     assert world.get("/one-a-minute").status == 429
     assert world.get("/").status == 200
+
+
+def test_clients_do_not_say_who_they_are(world: World) -> None:
+    """The header by which the server tells it is taken off, where the server is asked and where it is not."""
+    forged = {"x_checked": "I am root", "x_user": "ann"}
+
+    assert world.get("/checked", **forged).json()["headers"]["x-checked"] == "yes"
+    assert "x-checked" not in world.get("/", **forged).json()["headers"]
 
 
 def test_a_gateway_has_a_bucket_for_all_requests(world: World) -> None:

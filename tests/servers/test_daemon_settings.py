@@ -1,6 +1,7 @@
 """The Settings object in Consul KV, laid over the file while the daemon runs."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gloo_nomad.api.kinds import KINDS
+from gloo_nomad.api.refs import Ref
 from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.demo.processes import wait_until
 from gloo_nomad.resources import CLUSTER
@@ -205,3 +208,32 @@ def test_what_an_envoy_rejects_is_a_status(place: Place) -> None:
             await asyncio.to_thread(daemon.wait_status, "Upstream", "up", "Accepted")
 
     asyncio.run(scenario())
+
+
+def test_artifacts_come_from_a_folder_or_from_consul(
+    consul: ConsulAgent, root_key: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """The Gateway waits for its descriptors until they are where the Settings say, and they may be moved live."""
+    descriptors = base64.b64encode((Path(__file__).parent.parent / "golden" / "shop.pb").read_bytes()).decode()
+    artifact = {"metadata": {"name": "shop", "namespace": "gloo-system"}, "data": {"shop.pb": descriptors}}
+    transcoder = {
+        "protoDescriptorConfigMap": {"configMapRef": {"name": "shop", "namespace": "gloo-system"}},
+        "services": ["shop.Catalog"],
+    }
+    gateway = {"bindPort": 8080, "bindAddress": "::", "httpGateway": {"options": {"grpcJsonTranscoder": transcoder}}}
+    folder, file = tmp_path / "files", tmp_path / "files" / "artifacts" / "gloo-system" / "shop.yaml"
+    file.parent.mkdir(parents=True)
+    settings = {"directoryArtifactSource": {"directory": str(folder)}}
+    daemon = start_daemon(tmp_path, consul, root_key, free_port, settings=settings)
+    with daemon.server:
+        daemon.put("Gateway", "gateway-proxy", gateway)
+        daemon.put("VirtualService", "vs", host("a.test", direct("a")))
+        daemon.wait_status("Gateway", "gateway-proxy", "Rejected")
+        file.write_text(json.dumps(artifact))
+        daemon.wait_status("Gateway", "gateway-proxy", "Accepted")
+
+        daemon.put("Settings", "default", {"consulKvArtifactSource": {"rootKey": f"{root_key}-other"}})
+        daemon.wait_status("Gateway", "gateway-proxy", "Rejected")
+        consul.put(KINDS["Artifact"].key(f"{root_key}-other", Ref("gloo-system", "shop")), json.dumps(artifact))
+        daemon.wait_status("Gateway", "gateway-proxy", "Accepted")
+        consul.request("DELETE", f"kv/{root_key}-other?recurse")

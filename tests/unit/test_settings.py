@@ -54,11 +54,12 @@ def test_a_consul_address_is_enough() -> None:
 
 
 def test_a_folder_is_enough() -> None:
-    """``--config-dir`` alone reads objects and secrets from that folder, and needs no Consul."""
+    """``--config-dir`` alone reads objects, secrets and artifacts from that folder, and needs no Consul."""
     settings = load_settings(Flags(config_directory="objects"), {})
 
     assert settings.config_directory == "objects"
     assert settings.message.directory_secret_source.directory == "objects"
+    assert settings.message.directory_artifact_source.directory == "objects"
     assert not settings.uses_consul_kv
     assert settings.message.consul.http_address == ""
 
@@ -256,6 +257,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ({"kubernetesConfigSource": {}}, "kubernetesConfigSource: is not supported"),
         ({"directoryConfigSource": {}}, "directoryConfigSource.directory: is missing"),
         ({"consulKvSource": {}, "directorySecretSource": {}}, "directorySecretSource.directory: is missing"),
+        ({"consulKvSource": {}, "directoryArtifactSource": {}}, "directoryArtifactSource.directory: is missing"),
         (
             {"consulKvSource": {}, "secretOptions": {"sources": [{"vault": {}}, {"directory": {}}]}},
             "secretOptions.sources[1].directory.directory: is missing",

@@ -13,6 +13,7 @@ FIELDS: Final = {
         "directory_secret_source",
         "secret_options",
         "consul_kv_artifact_source",
+        "directory_artifact_source",
         "refresh_rate",
         "extensions",
     ),
