@@ -10,6 +10,7 @@ from gloo_nomad.clients.vault import VaultClient, VaultOptions
 from gloo_nomad.settings import RuntimeSettings, SettingsError
 
 CONSUL_PORT = 8500
+DNS_PORT = 8600
 VAULT_PORT = 8200
 
 
@@ -32,6 +33,15 @@ def consul_options(settings: RuntimeSettings) -> ConsulOptions | None:
         username=consul.username,
         password=consul.password,
     )
+
+
+def dns_server(settings: RuntimeSettings) -> Address:
+    """Who is asked for host names of instances: ``consul.dnsAddress``, else Consul's DNS server on this machine.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    return _address(settings.message.consul.dns_address or "127.0.0.1", DNS_PORT, "consul.dnsAddress")
 
 
 def _consul_tls(consul: settings_pb2.Settings.ConsulConfiguration, environ: Mapping[str, str]) -> Tls:
@@ -79,6 +89,7 @@ def check_clients(settings: RuntimeSettings) -> None:
         SettingsError: an address cannot be read, or a file is missing.
     """
     consul = consul_options(settings)
+    dns_server(settings)
     if consul is not None:
         try:
             consul.tls.context()

@@ -68,7 +68,7 @@ class ServiceGuard:
     provider: Provider
     stored: Stored
     state: SourceState
-    queue: asyncio.Queue[Change]
+    send: Callable[[Change], Awaitable[None]]
     back: asyncio.Event = field(default_factory=asyncio.Event)
     """Lost services are there again: everything is to be read anew."""
     looking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class ServiceGuard:
                 self.looking[ref.namespace] = look
         kept = {ref: entry for ref, entry in change.puts.items() if ref not in doubtful}
         if kept or change.deletes:
-            await self.queue.put(replace(change, puts=kept))
+            await self.send(replace(change, puts=kept))
 
     async def _look(self, change: Change, place: str) -> None:
         if await _were_services_lost(self.provider, place, self.state):
@@ -102,7 +102,7 @@ class ServiceGuard:
         empty = {ref: entry for ref, entry in self._held.items() if ref.namespace == place}
         for ref in empty:
             del self._held[ref]
-        await self.queue.put(Change(change.source, change.kind, empty))
+        await self.send(Change(change.source, change.kind, empty))
 
 
 async def _were_services_lost(provider: Provider, place: str, state: SourceState) -> bool:

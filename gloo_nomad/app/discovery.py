@@ -9,6 +9,7 @@ import structlog
 
 from gloo_nomad.api import codec
 from gloo_nomad.api.kinds import UPSTREAM
+from gloo_nomad.app.consul_settings import blocking_wait
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.consul_cas import Write, txn_cas
@@ -140,7 +141,7 @@ def _scope(settings: RuntimeSettings) -> tuple[str, ...] | None:
 
 
 async def _follow(discovery: Discovery, datacenters: tuple[str, ...]) -> None:
-    catalog = ConsulCatalog(discovery.client, datacenters)
+    catalog = ConsulCatalog(discovery.client, datacenters, wait=blocking_wait(discovery.engine.settings))
     discovery.states[:] = [catalog.state]
     try:
         async with aclosing(catalog.watch_names()) as answers:

@@ -24,7 +24,7 @@ from gloo_nomad.discovery.lookup import NO_ADDRESS, Outcome, look_up
 from gloo_nomad.discovery.modes import wants_functions
 from gloo_nomad.discovery.origins import Origin, instance_origins, static_origins
 from gloo_nomad.settings import RuntimeSettings
-from gloo_nomad.sources.consul_services import read_instances
+from gloo_nomad.sources.consul_services import read_instances, scope_of
 from gloo_nomad.store.change import Entry
 from gloo_nomad.store.leader import Leader
 from gloo_nomad.upstreams import consul as consul_upstreams
@@ -175,8 +175,8 @@ class Functions:
             return static_origins(upstream, insecure=insecure)
         if not settings.discovers_services:
             return ()
-        for _, (datacenter, service) in consul_upstreams.services(upstream, settings.message):
-            answer = await self.client.health_service(service, datacenter)
+        for _, (place, service) in consul_upstreams.services(upstream, settings.message):
+            answer = await self.client.health_service(service, scope_of(place))
             origins = instance_origins(upstream, read_instances(answer.entries).instances, insecure=insecure)
             if origins:
                 return origins

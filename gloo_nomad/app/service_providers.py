@@ -4,10 +4,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gloo_nomad.app.consul_settings import blocking_wait, choice
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.nomad import NomadClient
 from gloo_nomad.settings import RuntimeSettings
-from gloo_nomad.sources.consul_services import ConsulServicesSource
+from gloo_nomad.sources.consul_services import ConsulServicesSource, scope_of
 from gloo_nomad.sources.nomad_services import NomadServicesSource
 from gloo_nomad.sources.wanted_services import WantedServices
 from gloo_nomad.store.services import CONSUL_SERVICE, NOMAD_SERVICE
@@ -50,16 +51,17 @@ class ConsulProvider:
         return settings.discovers_services
 
     def key(self, settings: RuntimeSettings) -> Hashable:
-        """Nothing else."""
-        return self.is_asked(settings)
+        """Also the choice of instances."""
+        return self.is_asked(settings), blocking_wait(settings), choice(settings)
 
     def open(self, settings: RuntimeSettings) -> WantedServices[Any]:
-        """Passing instances."""
-        return ConsulServicesSource(self.client, name=self.name)
+        """Passing instances, or those that the settings choose."""
+        wait = blocking_wait(settings)
+        return ConsulServicesSource(self.client, wait=wait, choice=choice(settings), name=self.name)
 
     async def names(self, place: str) -> frozenset[str]:
         """Without Consul itself, which is always there."""
-        answer = await self.client.catalog_services(place)
+        answer = await self.client.catalog_services(scope_of(place))
         return frozenset(answer.names) - {"consul"}
 
 

@@ -2,12 +2,17 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from gloo_nomad.app.clients import dns_server
+from gloo_nomad.app.consul_settings import dns_interval
 from gloo_nomad.app.data_loss import ServiceGuard
 from gloo_nomad.app.engine import Engine, Services
 from gloo_nomad.app.service_providers import Provider
+from gloo_nomad.clients.dns import find_addresses
 from gloo_nomad.settings import RuntimeSettings
+from gloo_nomad.sources.host_names import HostNames
 from gloo_nomad.sources.source import SourceState, cancel
 from gloo_nomad.sources.wanted_services import ServiceKey, WantedServices
 from gloo_nomad.store.change import Change
@@ -45,20 +50,22 @@ class ServiceWatch:
             source = self._source = provider.open(settings)
             source.want(self._wanted)
             try:
-                await self._pump(source)
+                await self._pump(source, settings)
             finally:
                 self._source = None
 
-    async def _pump(self, source: WantedServices[Any]) -> None:
+    async def _pump(self, source: WantedServices[Any], settings: RuntimeSettings) -> None:
         """Hands over what the source says; returns when everything is to be read anew."""
         engine = self.engine
-        guard = ServiceGuard(self.provider, engine.store.entries, source.state, engine.services)
-        pump = asyncio.create_task(guard.pump(source), name=f"source {source.name}")
-        back = asyncio.create_task(guard.back.wait(), name="data is back")
-        try:
-            await asyncio.wait({pump, back}, return_when=asyncio.FIRST_COMPLETED)
-            if pump.done():
-                pump.result()  # only a defect ends it
-        finally:
-            back.cancel()
-            await cancel([pump, *guard.looking.values()])
+        find = partial(find_addresses, dns_server(settings))
+        async with HostNames(find, engine.services.put, source.state, dns_interval(settings)) as names:
+            guard = ServiceGuard(self.provider, engine.store.entries, source.state, names.put)
+            pump = asyncio.create_task(guard.pump(source), name=f"source {source.name}")
+            back = asyncio.create_task(guard.back.wait(), name="data is back")
+            try:
+                await asyncio.wait({pump, back}, return_when=asyncio.FIRST_COMPLETED)
+                if pump.done():
+                    pump.result()  # only a defect ends it
+            finally:
+                back.cancel()
+                await cancel([pump, *guard.looking.values()])

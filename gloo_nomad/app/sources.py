@@ -16,6 +16,7 @@ import structlog
 
 from gloo_nomad.api.kinds import ARTIFACT, CONFIG_KINDS, SECRET, SETTINGS, Kind
 from gloo_nomad.app.clients import vault_client
+from gloo_nomad.app.consul_settings import blocking_wait, dns_interval
 from gloo_nomad.app.data_loss import was_emptied
 from gloo_nomad.app.engine import Engine, Services
 from gloo_nomad.app.service_watch import ServiceWatch
@@ -31,9 +32,6 @@ from gloo_nomad.store.change import Change
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_WAIT: Final = 60.0
-MAX_WAIT: Final = 600.0
-"""Seconds; Consul does not wait longer."""
 GATE_SECONDS: Final = 0.01
 RETRY_SECONDS: Final = 5.0
 ALL_KINDS: Final = (*CONFIG_KINDS, SETTINGS)
@@ -124,13 +122,13 @@ class Sources:
             await self._pump_all(_CONFIG, [DirectorySource(folder, self.kinds, namespaces, root_key=settings.root_key)])
         elif consul is not None:
             while True:  # anew after Consul has lost its data
-                source = ConsulKvSource(consul, settings.root_key, self.kinds, namespaces, wait=_wait(settings))
+                source = ConsulKvSource(consul, settings.root_key, self.kinds, namespaces, wait=blocking_wait(settings))
                 await self._pump_all(_CONFIG, [source])
 
     async def _read_artifacts(self, settings: RuntimeSettings) -> None:
         message, consul = settings.message, self.consul
         if message.WhichOneof("artifact_source") == "consul_kv_artifact_source" and consul is not None:
-            root, wait = message.consul_kv_artifact_source.root_key or settings.root_key, _wait(settings)
+            root, wait = message.consul_kv_artifact_source.root_key or settings.root_key, blocking_wait(settings)
             while True:  # anew after Consul has lost its data
                 await self._pump_all(
                     _ARTIFACTS, [ConsulKvSource(consul, root, (ARTIFACT,), settings.watch_namespaces, wait=wait)]
@@ -214,7 +212,7 @@ def _config_key(settings: RuntimeSettings) -> Key:
         settings.config_directory,
         settings.root_key,
         settings.watch_namespaces,
-        _wait(settings),
+        blocking_wait(settings),
     )
 
 
@@ -237,12 +235,13 @@ def _artifacts_key(settings: RuntimeSettings) -> Key:
         message.WhichOneof("artifact_source"),
         message.consul_kv_artifact_source.root_key,
         message.directory_artifact_source.directory,
-        _wait(settings),
+        blocking_wait(settings),
     )
 
 
 def _service_key(watch: ServiceWatch, settings: RuntimeSettings) -> Key:
-    return (watch.provider.key(settings),)
+    consul = settings.message.consul
+    return watch.provider.key(settings), consul.dns_address, dns_interval(settings)
 
 
 def _secret_sources(settings: RuntimeSettings, open_vault: Callable[[Any], VaultClient]) -> Iterable[Source]:
@@ -266,10 +265,3 @@ def _secret_sources(settings: RuntimeSettings, open_vault: Callable[[Any], Vault
 def _vault_source(vault: Any, client: VaultClient, settings: RuntimeSettings, name: str) -> VaultSecretsSource:
     place = VaultPlace(vault.path_prefix or "secret", vault.root_key or "gloo")
     return VaultSecretsSource(client, place, settings.watch_namespaces, name=name)
-
-
-def _wait(settings: RuntimeSettings) -> float:
-    """Seconds of one blocking query: ``refreshRate``, the reference's meaning of it."""
-    refresh = settings.message.refresh_rate
-    asked = refresh.seconds + refresh.nanos / 1e9
-    return min(max(asked, 1.0), MAX_WAIT) if asked > 0 else DEFAULT_WAIT

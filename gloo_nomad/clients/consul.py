@@ -16,16 +16,21 @@ import aiohttp
 from gloo_nomad.clients.address import NO_TLS, Address, Tls
 from gloo_nomad.clients.blocking import client_timeout
 from gloo_nomad.clients.consul_answers import (
+    ChecksAnswer,
     HealthAnswer,
     KeysAnswer,
     KvAnswer,
     NamesAnswer,
+    NodesAnswer,
+    Registered,
     RegisteredEntry,
     TxnAnswer,
+    decode_checks,
     decode_health,
-    decode_index,
     decode_keys,
     decode_names,
+    decode_node_services,
+    decode_nodes,
     decode_pairs,
     decode_registered,
     decode_txn,
@@ -79,6 +84,20 @@ class Reading:
 
 
 READ_STALE: Final = Reading()
+READ_CACHED: Final = Reading(cached=True)
+READ_CONSISTENT: Final = Reading(stale=False, consistent=True)
+READ_LEADER: Final = Reading(stale=False)
+
+
+class Scope(NamedTuple):
+    """Which part of Consul is asked: empty parts are as the client's options say."""
+
+    datacenter: str = ""
+    namespace: str = ""
+    partition: str = ""
+
+
+OWN_SCOPE: Final = Scope()
 D = TypeVar("D", HealthAnswer, NamesAnswer)
 
 
@@ -99,6 +118,9 @@ class Blocking(NamedTuple):
         return client_timeout(self.wait) if self.after else REQUEST_TIMEOUT
 
 
+AT_ONCE: Final = Blocking(0, 0)
+
+
 class ConsulClient:
     """One Consul agent."""
 
@@ -114,8 +136,7 @@ class ConsulClient:
                 options.max_body,
             )
         )
-        enterprise = [("ns", options.namespace), ("partition", options.partition)]
-        self._transport = Transport(self._session, [(name, value) for name, value in enterprise if value])
+        self._transport = Transport(self._session, _enterprise(options.namespace, options.partition))
         self._api = Endpoints(self._transport, options.token, options.datacenter, options.consistency)
 
     async def close(self) -> None:
@@ -191,32 +212,54 @@ class ConsulClient:
     # --- services
 
     async def health_service(
-        self, name: str, dc: str = "", index: int = 0, wait: float = 60.0, reading: Reading = READ_STALE
+        self,
+        name: str,
+        scope: Scope = OWN_SCOPE,
+        blocking: Blocking = AT_ONCE,
+        reading: Reading = READ_STALE,
+        *,
+        passing: bool = True,
     ) -> HealthAnswer:
-        """The instances of a service all of whose checks pass."""
-        blocking = Blocking(index, wait)
-        params = [("passing", "1"), *self._dc(dc)]
+        """The instances of a service, only those all of whose checks pass unless *passing* is false."""
+        params = [*([("passing", "1")] if passing else []), *self._scope(scope)]
         return await self._fresh(decode_health, f"/v1/health/service/{name}", params, blocking, reading)
 
     async def registered_service(self, name: str) -> tuple[RegisteredEntry, ...]:
         """All instances of a service, also those whose checks fail, with their metadata."""
         path = f"/v1/health/service/{name}"
-        return await self._get(decode_registered, path, [("stale", "1"), *self._dc("")], Blocking(0, 0))
+        return await self._get(decode_registered, path, [("stale", "1"), *self._dc("")], AT_ONCE)
 
     async def catalog_services(
-        self, dc: str = "", index: int = 0, wait: float = 60.0, reading: Reading = READ_STALE
+        self, scope: Scope = OWN_SCOPE, blocking: Blocking = AT_ONCE, reading: Reading = READ_STALE
     ) -> NamesAnswer:
         """The names and tags of all services of a datacenter."""
-        return await self._fresh(decode_names, "/v1/catalog/services", self._dc(dc), Blocking(index, wait), reading)
+        return await self._fresh(decode_names, "/v1/catalog/services", self._scope(scope), blocking, reading)
 
-    async def checks_index(self, dc: str = "", index: int = 0, wait: float = 60.0) -> HealthAnswer:
-        """No checks at all, and the index that moves with any check of a datacenter: a cheap wake-up."""
-        params = [("filter", 'CheckID == "-"'), ("stale", "1"), *self._dc(dc)]
-        return await self._get(decode_index, "/v1/health/state/any", params, Blocking(index, wait))
+    async def failing_checks(self, scope: Scope = OWN_SCOPE, blocking: Blocking = AT_ONCE) -> ChecksAnswer:
+        """The checks of a datacenter that do not pass; their index moves with any check."""
+        params = [("filter", 'Status != "passing"'), ("stale", "1"), *self._scope(scope)]
+        return await self._get(decode_checks, "/v1/health/state/any", params, blocking)
+
+    async def nodes(self, scope: Scope = OWN_SCOPE, blocking: Blocking = AT_ONCE) -> NodesAnswer:
+        """The nodes of a datacenter."""
+        return await self._get(decode_nodes, "/v1/catalog/nodes", [("stale", "1"), *self._scope(scope)], blocking)
+
+    async def node_services(self, node: str, scope: Scope = OWN_SCOPE) -> tuple[Registered, ...]:
+        """What is registered on a node, as the leader knows it."""
+        path = f"/v1/catalog/node-services/{node}"
+        return await self._get(decode_node_services, path, self._scope(scope), AT_ONCE)
 
     async def datacenters(self) -> tuple[str, ...]:
-        """The names of all datacenters that the agent knows."""
+        """The names of all datacenters that the agent knows, sorted."""
         return tuple(sorted(map(str, await self._api.catalog.datacenters())))
+
+    async def own_datacenter(self) -> str:
+        """The datacenter that is meant where none is named.
+
+        The agent lists datacenters by their distance from it, and its own is the one without any.
+        https://developer.hashicorp.com/consul/api-docs/catalog#list-datacenters
+        """
+        return self.options.datacenter or next(map(str, await self._api.catalog.datacenters()), "")
 
     async def leader(self) -> str:
         """The address of the Raft leader; empty while there is none."""
@@ -248,9 +291,17 @@ class ConsulClient:
         where = dc or self.options.datacenter
         return [("dc", where)] if where else []
 
+    def _scope(self, scope: Scope) -> list[tuple[str, str]]:
+        return [*self._dc(scope.datacenter), *_enterprise(scope.namespace, scope.partition)]
+
     def _headers(self) -> dict[str, str]:
         token = self.options.token.read()
         return {"X-Consul-Token": token} if token else {}
+
+
+def _enterprise(namespace: str, partition: str) -> list[tuple[str, str]]:
+    """Parameters that only Consul Enterprise takes; the first of two with one name counts."""
+    return [(name, value) for name, value in (("ns", namespace), ("partition", partition)) if value]
 
 
 def _authorization(options: ConsulOptions) -> dict[str, str]:

@@ -52,6 +52,14 @@ class Weights(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
     """How much traffic an instance wants."""
 
     passing: int = 1
+    warning: int = 1
+
+
+class Port(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    """One of several ports of an instance."""
+
+    name: str = ""
+    port: int = 0
 
 
 class Node(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
@@ -70,6 +78,17 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     address: str = msgspec.field(name="Address", default="")
     port: int = msgspec.field(name="Port", default=0)
     weights: Weights | None = msgspec.field(name="Weights", default=None)
+    ports: tuple[Port, ...] | None = msgspec.field(name="Ports", default=None)
+
+
+class Check(msgspec.Struct, frozen=True, gc=False):
+    """What a check of an instance, or of its node, says."""
+
+    id: str = msgspec.field(name="CheckID", default="")
+    status: str = msgspec.field(name="Status", default="")
+    node: str = msgspec.field(name="Node", default="")
+    service: str = msgspec.field(name="ServiceName", default="")
+    """Empty for a check of the whole node."""
 
 
 class HealthEntry(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
@@ -77,6 +96,32 @@ class HealthEntry(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
 
     node: Node
     service: Service
+    checks: tuple[Check, ...] | None = None
+
+    @property
+    def status(self) -> str:
+        """The worst of what its checks say; maintenance mode is a critical check of Consul's own."""
+        said = {check.status for check in self.checks or ()}
+        return next((status for status in ("critical", "warning") if status in said), "passing")
+
+
+class NodeEntry(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
+    """A node as the catalog lists it."""
+
+    node: str = ""
+    address: str = ""
+
+
+class Registered(Service, frozen=True, gc=False):
+    """A service as registered on a node."""
+
+    name: str = msgspec.field(name="Service", default="")
+
+
+class NodeServices(msgspec.Struct, frozen=True, rename="pascal"):
+    """Everything that is registered on a node."""
+
+    services: tuple[Registered, ...] | None = None
 
 
 class Registration(msgspec.Struct, frozen=True):
@@ -100,7 +145,7 @@ class RegisteredEntry(msgspec.Struct, frozen=True, rename="pascal"):
 
 @dataclass(frozen=True, slots=True)
 class HealthAnswer:
-    """The passing instances of a service, and as of which index."""
+    """The instances of a service, and as of which index."""
 
     index: int
     entries: tuple[HealthEntry, ...] = ()
@@ -117,10 +162,29 @@ class NamesAnswer:
     last_contact: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class ChecksAnswer:
+    """The checks of a datacenter that do not pass, and as of which index."""
+
+    index: int
+    checks: frozenset[Check] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NodesAnswer:
+    """The nodes of a datacenter, and as of which index."""
+
+    index: int
+    nodes: tuple[NodeEntry, ...] = ()
+
+
 _PAIRS: Final = msgspec.json.Decoder(tuple[KvPair, ...] | None)
 _KEYS: Final = msgspec.json.Decoder(tuple[str, ...] | None)
 _ENTRIES: Final = msgspec.json.Decoder(tuple[HealthEntry, ...] | None)
 _REGISTERED: Final = msgspec.json.Decoder(tuple[RegisteredEntry, ...] | None)
+_CHECKS: Final = msgspec.json.Decoder(tuple[Check, ...] | None)
+_NODES: Final = msgspec.json.Decoder(tuple[NodeEntry, ...] | None)
+_NODE_SERVICES: Final = msgspec.json.Decoder(NodeServices | None)
 _NAMES: Final = msgspec.json.Decoder(dict[str, tuple[str, ...] | None] | None)
 
 
@@ -156,9 +220,20 @@ def decode_names(response: Any) -> NamesAnswer:
     return NamesAnswer(_index(response), names, _last_contact(response))
 
 
-def decode_index(response: Any) -> HealthAnswer:
-    """Only the index of an answer."""
-    return HealthAnswer(_index(response), (), _last_contact(response))
+def decode_checks(response: Any) -> ChecksAnswer:
+    """Checks, in no order."""
+    return ChecksAnswer(_index(response), frozenset(_CHECKS.decode(response.content) or ()))
+
+
+def decode_nodes(response: Any) -> NodesAnswer:
+    """Nodes."""
+    return NodesAnswer(_index(response), _NODES.decode(response.content) or ())
+
+
+def decode_node_services(response: Any) -> tuple[Registered, ...]:
+    """What is registered on a node; nothing if there is no such node."""
+    found = None if response.code == 404 else _NODE_SERVICES.decode(response.content)
+    return (found.services or ()) if found else ()
 
 
 class TxnError(msgspec.Struct, frozen=True, rename="pascal"):

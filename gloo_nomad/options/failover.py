@@ -54,9 +54,10 @@ def apply_endpoints(upstream: upstream_pb2.Upstream, out: Any) -> None:
     policy, named = upstream.failover.policy, upstream.WhichOneof("upstream_type") == "static"
     if policy.HasField("overprovisioning_factor"):
         out.policy.overprovisioning_factor.value = policy.overprovisioning_factor.value
+    last = max((group.priority for group in out.endpoints), default=0)
     for priority, prioritized in enumerate(upstream.failover.prioritized_localities):
         for index, locality in enumerate(prioritized.locality_endpoints):
-            _apply_locality(locality, (priority, index), out.endpoints.add(priority=priority + 1), named=named)
+            _apply_locality(locality, (priority, index), out.endpoints.add(priority=last + priority + 1), named=named)
 
 
 def _endpoints(failover: failover_pb2.Failover) -> Iterator[tuple[Place, failover_pb2.LbEndpoint]]:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Final
 
 from gloo_nomad.clients.blocking import watch_index
-from gloo_nomad.clients.consul import READ_STALE, ConsulClient, Reading
+from gloo_nomad.clients.consul import READ_STALE, Blocking, ConsulClient, Reading, Scope
 from gloo_nomad.clients.consul_answers import NamesAnswer
 from gloo_nomad.clients.http import WorldError
 from gloo_nomad.sources.source import SourceState, cancel
@@ -93,7 +93,7 @@ class ConsulCatalog:
 
     async def _watch_datacenter(self, dc: str) -> None:
         async def query(index: int, wait: float) -> NamesAnswer:
-            return await self._client.catalog_services(dc, index, wait, self._reading)
+            return await self._client.catalog_services(Scope(dc), Blocking(index, wait), self._reading)
 
         try:
             async with aclosing(watch_index(query, lambda: self._wait, self.state.reporter(dc))) as answers:

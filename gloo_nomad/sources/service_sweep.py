@@ -1,91 +1,123 @@
-"""Reading many services with few connections: all of them again, whenever anything in their place changed."""
+"""Many services with few connections: each is read once, and again when something says that it may differ."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
-from gloo_nomad.clients.blocking import Pace, Query, watch_index
-from gloo_nomad.sources.source import SourceState
+from gloo_nomad.clients.blocking import Pace, Query, Report, watch_index
+from gloo_nomad.sources.source import SourceState, cancel
 
-_CONCURRENCY: Final = 8
-_REST: Final = 2.0
-"""Seconds between two sweeps at least; and no shorter than the last sweep took, so that half of the time is rest."""
-_WAIT: Final = 60.0
-_CHECK: Final = 1.0
-"""Seconds between looks at whether there is anything to sweep."""
+_WORKERS: Final = 8
+_RETRY: Final = 1.0
+"""Seconds after which a service that could not be read is tried again."""
+_PACE: Final = (2.0, 2)
+"""How often all services of a place are read again at most: the seconds between, and how many times at once."""
 
 ServiceKey = tuple[str, str]
-Wakers = Callable[[str], Mapping[str, Query[Any]]]
-"""For a place the queries that are answered when anything there changed, by their names in the state."""
+Changed = AsyncGenerator[frozenset[str] | None, None]
+"""Names of services that may be different, again and again; None for all of them."""
 
 
-async def sweep_services(
-    wakers: Wakers,
-    remaining: Callable[[], frozenset[ServiceKey]],
-    read: Callable[[ServiceKey], Awaitable[bool]],
-    state: SourceState,
-) -> None:
-    """Calls *read* for ever for each of the *remaining* services: at once for new ones, then after each change.
+class ServiceSweep:
+    """Reads services, a few at a time.
 
-    *read* says whether it could be read; otherwise it is tried again soon. Places have their *wakers* as long as there
-    are services to sweep in them.
+    *read* says whether one could be read, *watch* follows a place, and *ended* is told when a defect ended a part.
     """
-    waking: dict[str, dict[str, asyncio.Task[None]]] = {}
-    wake = asyncio.Event()
-    read_once: frozenset[ServiceKey] = frozenset()
+
+    def __init__(
+        self,
+        read: Callable[[ServiceKey], Awaitable[bool]],
+        watch: Callable[[str], Changed],
+        state: SourceState,
+        ended: Callable[[], None],
+    ) -> None:
+        self._read = read
+        self._watch_changed = watch
+        self._state = state
+        self._ended = ended
+        self._keys: frozenset[ServiceKey] = frozenset()
+        self._queue: asyncio.Queue[ServiceKey] = asyncio.Queue()
+        self._queued: set[ServiceKey] = set()
+        self._workers: list[asyncio.Task[None]] = []
+        self._watches: dict[str, asyncio.Task[None]] = {}
+
+    async def follow(self, keys: frozenset[ServiceKey]) -> None:
+        """From now on it is these services."""
+        new, self._keys = keys - self._keys, keys
+        places = {place for place, _ in keys}
+        await cancel([self._watches.pop(place) for place in self._watches.keys() - places])
+        for place in sorted(places - self._watches.keys()):
+            self._watches[place] = asyncio.create_task(self._watch(place), name=f"{self._state.name}/changed@{place}")
+        while keys and len(self._workers) < _WORKERS:
+            self._workers.append(asyncio.create_task(self._work(), name=f"{self._state.name}/sweep"))
+        self._enqueue(new)
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What runs; only a defect of this program ends one."""
+        return [*self._workers, *self._watches.values()]
+
+    def _enqueue(self, keys: Iterable[ServiceKey]) -> None:
+        for key in sorted(keys):
+            if key not in self._queued:
+                self._queued.add(key)
+                self._queue.put_nowait(key)
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                key = await self._queue.get()
+                self._queued.discard(key)
+                if key in self._keys and not await self._read(key):
+                    asyncio.get_running_loop().call_later(_RETRY, self._enqueue, (key,))
+        finally:
+            self._ended()
+
+    async def _watch(self, place: str) -> None:
+        try:
+            async with aclosing(self._watch_changed(place)) as found:
+                async for names in found:
+                    here = [key for key in self._keys if key[0] == place]
+                    self._enqueue(here if names is None else (key for key in here if key[1] in names))
+        finally:
+            self._ended()
+
+
+async def watch_any(
+    queries: Mapping[str, Query[Any]], state: SourceState, wait: float
+) -> AsyncGenerator[frozenset[str] | None, None]:
+    """All services of a place may be different whenever one of these queries is answered; they are parts of *state*."""
+    moved = asyncio.Event()
+    tasks = [
+        asyncio.create_task(_follow(query, wait, state.reporter(part), moved), name=f"{state.name}/{part}")
+        for part, query in queries.items()
+    ]
+    pace = Pace(*_PACE)
     try:
         while True:
-            keys = remaining()
-            _follow(wakers, waking, {place for place, _ in keys}, wake, state)
-            due = keys if wake.is_set() else keys - read_once
-            wake.clear()
-            began = time.monotonic()
-            failed = await _read_all(due, read)
-            read_once = keys - failed
-            await asyncio.sleep(max(_REST, time.monotonic() - began) if due else _CHECK)
+            await moved.wait()
+            moved.clear()
+            raise_defects(tasks)
+            yield None
+            await pace.wait()
     finally:
-        _follow(wakers, waking, set(), wake, state)
-
-
-def _follow(
-    wakers: Wakers,
-    waking: dict[str, dict[str, asyncio.Task[None]]],
-    places: set[str],
-    wake: asyncio.Event,
-    state: SourceState,
-) -> None:
-    """Starts and ends the wake-ups until they are those of *places*."""
-    for place in waking.keys() - places:
-        for part, task in waking.pop(place).items():
-            task.cancel()
+        await cancel(tasks)
+        for part in queries:
             state.forget(part)
-    for place in sorted(places - waking.keys()):
-        waking[place] = {
-            part: asyncio.create_task(_wake_on(query, part, wake, state), name=f"{state.name}/{part}")
-            for part, query in wakers(place).items()
-        }
 
 
-async def _wake_on(query: Query[Any], part: str, wake: asyncio.Event, state: SourceState) -> None:
-    async with aclosing(watch_index(query, lambda: _WAIT, state.reporter(part), Pace(1.0, 2))) as answers:
-        async for _ in answers:
-            wake.set()
+async def _follow(query: Query[Any], wait: float, report: Report, moved: asyncio.Event) -> None:
+    try:
+        async with aclosing(watch_index(query, lambda: wait, report)) as answers:
+            async for _ in answers:
+                moved.set()
+    finally:
+        moved.set()
 
 
-async def _read_all(keys: Iterable[ServiceKey], read: Callable[[ServiceKey], Awaitable[bool]]) -> frozenset[ServiceKey]:
-    """Reads each, a few at a time; those that could not be read."""
-    queue = sorted(keys, reverse=True)
-    failed: set[ServiceKey] = set()
-
-    async def work() -> None:
-        while queue:
-            key = queue.pop()
-            if not await read(key):
-                failed.add(key)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(_CONCURRENCY, len(queue))):
-            group.create_task(work())
-    return frozenset(failed)
+def raise_defects(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Only a defect of this program ends a task: it must not stay hidden."""
+    for task in tasks:
+        if task.done():
+            task.result()

@@ -1,19 +1,19 @@
 """Instances of services that somebody wants, and of no other: what Consul's and Nomad's services have in common.
 
 Each wanted service has a blocking query of its own as long as there are connections for them. Where more services are
-wanted than that, the rest is read again whenever anything in their place changes.
+wanted than that, the rest is read once, and again when something in their place changed.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Final, Generic
 
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.clients.blocking import A, Query, watch_index
 from gloo_nomad.clients.http import WorldError
-from gloo_nomad.sources.service_sweep import sweep_services
+from gloo_nomad.sources.service_sweep import Changed, ServiceSweep, raise_defects, watch_any
 from gloo_nomad.sources.source import SourceState, cancel
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.services import ServiceInstances
@@ -27,6 +27,9 @@ ServiceKey = tuple[str, str]
 class WantedServices(ABC, Generic[A]):
     """Watches the instances of wanted services. A subclass says how one is read, and what an answer means."""
 
+    QUERIES_OF_PLACE = 2
+    """Blocking queries that tell of changes in one place."""
+
     def __init__(self, name: str, kind: str, *, wait: float, max_queries: int) -> None:
         """*wait* is the longest wait of a query in seconds; at most *max_queries* are open at a time."""
         self.name = name
@@ -36,6 +39,9 @@ class WantedServices(ABC, Generic[A]):
         self._max_queries = max_queries
         self._wanted: frozenset[ServiceKey] = frozenset()
         self._wake = asyncio.Event()
+        self._sweep = ServiceSweep(self._read_again, self._watch_changed, self.state, self._wake.set)
+        self._followed: frozenset[ServiceKey] = frozenset()
+        """The wanted services that are watched already."""
         self._watching: dict[ServiceKey, asyncio.Task[None]] = {}
         self._known: dict[ServiceKey, ServiceInstances] = {}
         self._pending: dict[Ref, Entry | None] = {}
@@ -48,9 +54,17 @@ class WantedServices(ABC, Generic[A]):
     def _take(self, key: ServiceKey, answer: A) -> None:
         """Calls ``_learn`` with what an answer means, now or later."""
 
-    @abstractmethod
+    async def _ask_again(self, key: ServiceKey) -> A:
+        """Reads a service that may be different."""
+        return await self._ask(key, 0, 0)
+
     def _wakers(self, place: str) -> Mapping[str, Query[Any]]:
         """Queries that are answered when anything in a place changed, by their names in the state."""
+        return {}
+
+    def _watch_changed(self, place: str) -> Changed:
+        """The names of services that may be different; by default all of a place after each answer of its wakers."""
+        return watch_any(self._wakers(place), self.state, self._wait)
 
     def want(self, services: frozenset[ServiceKey]) -> None:
         """From now on these services are watched, and no others; to be called in the event loop."""
@@ -78,14 +92,14 @@ class WantedServices(ABC, Generic[A]):
                 if change is not None:
                     yield change
                     self._confirm(change)
-                _raise_defects(tasks)
+                raise_defects(tasks)
         finally:
-            await cancel([*tasks, *self._watching.values()])
+            await cancel([*tasks, *self._sweep.tasks, *self._watching.values()])
             self._watching.clear()
 
     def _start_tasks(self) -> list[asyncio.Task[None]]:
         """What runs beside the watches of single services; each wakes the source when it ends."""
-        return [asyncio.create_task(self._sweep(), name=f"{self.name}/sweep")]
+        return []
 
     def _forget(self, key: ServiceKey) -> None:
         """Takes note that a service is wanted no more."""
@@ -115,13 +129,25 @@ class WantedServices(ABC, Generic[A]):
 
     async def _follow_wanted(self) -> None:
         """Starts and ends watches until they are those of the wanted services."""
-        _raise_defects(task for key, task in self._watching.items() if key in self._wanted)
-        gone = [key for key in self._watching if key not in self._wanted]
-        await cancel([self._watching.pop(key) for key in gone])
-        for key in {*gone, *self._known} - self._wanted:
+        raise_defects([*self._watching.values(), *self._sweep.tasks])
+        if self._followed is self._wanted:
+            return
+        before, self._followed = self._followed, self._wanted
+        apart = self._pick_apart()
+        await cancel([self._watching.pop(key) for key in self._watching.keys() - apart])
+        for key in before - self._wanted:
             self._forget(key)
-        for key in sorted(self._wanted - self._watching.keys())[: self._max_queries - len(self._watching)]:
+        for key in sorted(apart - self._watching.keys()):
             self._watching[key] = asyncio.create_task(self._watch_service(key), name=f"{self.name}/{_part(key)}")
+        await self._sweep.follow(self._followed - apart)
+
+    def _pick_apart(self) -> frozenset[ServiceKey]:
+        """The services with a query of their own: all if there are few, else those that have one already first."""
+        if len(self._followed) <= self._max_queries:
+            return self._followed
+        places = {place for place, _ in self._followed}
+        most = max(0, self._max_queries - self.QUERIES_OF_PLACE * len(places))
+        return frozenset(sorted(self._followed, key=lambda key: (key not in self._watching, key))[:most])
 
     async def _watch_service(self, key: ServiceKey) -> None:
         async def query(index: int, wait: float) -> A:
@@ -134,34 +160,17 @@ class WantedServices(ABC, Generic[A]):
         finally:
             self._wake.set()
 
-    async def _sweep(self) -> None:
-        """Reads what has no query of its own."""
-
-        async def read(key: ServiceKey) -> bool:
-            try:
-                answer = await self._ask(key, 0, 0)
-            except WorldError as failure:
-                if key in self._wanted:
-                    self.state.fail(_part(key), str(failure))
-                return False
-            self.state.succeed(_part(key))
-            self._take(key, answer)
-            return True
-
-        def remaining() -> frozenset[ServiceKey]:
-            return self._wanted - self._watching.keys()
-
+    async def _read_again(self, key: ServiceKey) -> bool:
+        """Reads what has no query of its own; whether it could be read."""
         try:
-            await sweep_services(self._wakers, remaining, read, self.state)
-        finally:
-            self._wake.set()
-
-
-def _raise_defects(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Only a defect of this program ends a task: it must not stay hidden."""
-    for task in tasks:
-        if task.done():
-            task.result()
+            answer = await self._ask_again(key)
+        except WorldError as failure:
+            if key in self._wanted:
+                self.state.fail(_part(key), str(failure))
+            return False
+        self.state.succeed(_part(key))
+        self._take(key, answer)
+        return True
 
 
 def _part(key: ServiceKey) -> str:

@@ -4,19 +4,26 @@ Two kinds of upstream come here. One that a user or discovery stored has a metad
 it names, as the reference has: ``tag_T`` and ``dc_D``, "1" or "0". The one behind ``consul`` destinations, which nobody
 stores (its *twin*), has two keys that never change with the tags of the day: ``tags``, all tags of an instance in one
 text, and ``dc``. So its cluster stays as it is while tags come and go.
+
+The nearest datacenter is served first; each other one is a priority of its own behind it, in the order written.
+https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/priority
+
+What the contract has no field for stands in annotations: ``gloo-nomad/consul-namespace``,
+``gloo-nomad/consul-partition`` (both of Consul Enterprise) and ``gloo-nomad/port-name``.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from envoy.config.endpoint.v3 import endpoint_pb2
 
 from gloo_nomad.acceptance.names import is_ip_address
-from gloo_nomad.api.gen import settings_pb2, upstream_pb2
+from gloo_nomad.api.gen import consul_pb2, settings_pb2, upstream_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.options.hooks import Claims, ClusterContext
 from gloo_nomad.reports import Finding, error, warning
-from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances
+from gloo_nomad.store.services import CONSUL_SERVICE, Instance, Place, ServiceInstances
 from gloo_nomad.upstreams.hooks import SELECTOR, ServiceKey
 
 TYPE: Final = "consul"
@@ -29,10 +36,14 @@ FIELDS: Claims = {
         "instance_tags",
         "instance_blacklist_tags",
         "data_centers",
-        "consistencyMode",  # blocking queries are as fresh as any of these asks for
+        "consistencyMode",
         "query_options",
     ),
 }
+
+NAMESPACE: Final = "gloo-nomad/consul-namespace"
+PARTITION: Final = "gloo-nomad/consul-partition"
+PORT_NAME: Final = "gloo-nomad/port-name"
 
 TWIN_PREFIX: Final = "consul-svc:"
 TAGS_KEY: Final = "tags"
@@ -92,21 +103,50 @@ def subset_selectors(upstream: upstream_pb2.Upstream) -> tuple[SELECTOR, ...]:
 
 def services(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings) -> tuple[ServiceKey, ...]:
     """The service in each datacenter of the upstream, else of the settings, else in the agent's own."""
-    spec = upstream.consul
+    spec, annotations = upstream.consul, upstream.metadata.annotations
     datacenters = spec.data_centers or settings.consul.service_discovery.data_centers or ("",)
-    return tuple((CONSUL_SERVICE, Ref(name, spec.service_name)) for name in sorted(set(datacenters)))
+    place = Place("", annotations.get(NAMESPACE, ""), annotations.get(PARTITION, ""), _reading(upstream, settings))
+    return tuple(
+        (CONSUL_SERVICE, Ref(str(replace(place, datacenter=name)), spec.service_name))
+        for name in dict.fromkeys(datacenters)
+    )
+
+
+def _reading(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings) -> str:
+    """How the service is to be read; the twin, which nobody could configure, as the settings say.
+
+    DefaultMode and StaleMode are one: what is read stale and is too old is asked again of the leader. A blocking query
+    sees each change with or without the agent's cache, so that is used only where it is asked for.
+    """
+    spec: Any = settings.consulDiscovery if _is_twin(upstream) else upstream.consul
+    if spec.consistencyMode == consul_pb2.ConsistentMode:
+        return "consistent"
+    return "cached" if spec.query_options.use_cache.value else ""
 
 
 def build_endpoints(upstream: upstream_pb2.Upstream, cluster: str, instances: Iterable[ServiceInstances]) -> Any:
     """Every instance that the upstream wants and Envoy can reach, once for each address."""
     assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster)
-    reachable = [instance for instance in _wanted(upstream, instances) if not _fault(instance)]
-    by_address = {(instance.address, instance.port): instance for instance in reversed(reachable)}
-    if by_address:
-        locality = assignment.endpoints.add()
-        for address in sorted(by_address):
-            _apply_instance(upstream, by_address[address], locality.lb_endpoints.add())
+    seen: set[tuple[str, int]] = set()
+    for priority, group in enumerate(_priorities(instances)):
+        found = [instance for instance in _wanted(upstream, group) if not _fault(instance)]
+        locality = assignment.endpoints.add(priority=priority)
+        for instance in sorted(found, key=lambda instance: (instance.address, instance.port)):
+            address = (instance.address, instance.port)
+            if address not in seen:
+                seen.add(address)
+                _apply_instance(upstream, instance, locality.lb_endpoints.add())
+    while assignment.endpoints and not assignment.endpoints[-1].lb_endpoints:
+        del assignment.endpoints[-1]
     return assignment
+
+
+def _priorities(instances: Iterable[ServiceInstances]) -> Iterator[list[ServiceInstances]]:
+    """What is near together, and then each other place by itself."""
+    found = list(instances)
+    if near := [group for group in found if group.is_near]:
+        yield near
+    yield from ([group] for group in found if not group.is_near)
 
 
 def endpoint_findings(upstream: upstream_pb2.Upstream, instances: Iterable[ServiceInstances]) -> Iterator[Finding]:
@@ -133,16 +173,24 @@ def _wanted(upstream: upstream_pb2.Upstream, instances: Iterable[ServiceInstance
     """Instances with all ``instanceTags`` and none of ``instanceBlacklistTags``, sorted."""
     needed, refused = set(upstream.consul.instance_tags), set(upstream.consul.instance_blacklist_tags)
     found = {instance for group in instances for instance in group.instances}
+    port_name = upstream.metadata.annotations.get(PORT_NAME, "")
     return sorted(
-        instance for instance in found if needed.issubset(instance.tags) and refused.isdisjoint(instance.tags)
+        _with_port(instance, port_name)
+        for instance in found
+        if needed.issubset(instance.tags) and refused.isdisjoint(instance.tags)
     )
+
+
+def _with_port(instance: Instance, name: str) -> Instance:
+    """The instance on its port of that name; port 0 if it has none."""
+    return replace(instance, port=dict(instance.ports).get(name, 0)) if name else instance
 
 
 def _fault(instance: Instance) -> str:
     if not is_ip_address(instance.address):
-        return f"its address {instance.address!r} is no IP address"
+        return f"its address {instance.address!r} is a name that DNS has not found"
     if not 1 <= instance.port <= 65535:
-        return f"{instance.port} is no port"
+        return f"{instance.port} is no port" if not instance.ports else "it has no port of that name"
     return "its weight is 0" if instance.weight < 1 else ""
 
 
@@ -151,6 +199,10 @@ def _apply_instance(upstream: upstream_pb2.Upstream, instance: Instance, out: An
     address.address = instance.address
     address.port_value = instance.port
     out.load_balancing_weight.value = min(instance.weight, MAX_WEIGHT)
+    if instance.degraded:
+        out.health_status = "DEGRADED"
+    if instance.host_name:
+        out.endpoint.hostname = out.endpoint.health_check_config.hostname = instance.host_name
     labels = _twin_labels(instance) if _is_twin(upstream) else _labels(upstream, instance)
     if labels:
         out.metadata.filter_metadata[SUBSET_METADATA].update(labels)

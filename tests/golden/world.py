@@ -18,7 +18,7 @@ from gloo_nomad.reports import Problem
 from gloo_nomad.resources import ENDPOINTS, PUSH_ORDER, XdsSnapshot
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.memo import Memo
-from gloo_nomad.store.services import CONSUL_SERVICE, NOMAD_SERVICE, Instance, ServiceInstances
+from gloo_nomad.store.services import CONSUL_SERVICE, NOMAD_SERVICE, Instance, Place, ServiceInstances
 from gloo_nomad.store.store import Store
 
 ROLE: Final = "gloo-system~gateway-proxy"
@@ -75,10 +75,11 @@ def _to_entry(problem: Problem) -> dict[str, str]:
 def _to_change(document: Document, created: int) -> Change:
     """The change that a source would send for an object, for raw ``text`` under a ``key``, or for a service."""
     if document["kind"] in {CONSUL_SERVICE, NOMAD_SERVICE}:
-        place = "datacenter" if document["kind"] == CONSUL_SERVICE else "namespace"
-        ref = Ref(document.get(place, ""), document["name"])
-        found = tuple(_to_instance(instance, number, ref) for number, instance in enumerate(document["instances"]))
-        return Change("services", document["kind"], {ref: Entry(ServiceInstances(found), created=created)})
+        ref = Ref(_to_place(document), document["name"])
+        numbered = enumerate(document["instances"])
+        found = tuple(_to_instance(instance, number, document.get("datacenter", "")) for number, instance in numbered)
+        service = ServiceInstances(found, document.get("near", True))
+        return Change("services", document["kind"], {ref: Entry(service, created=created)})
     kind = KINDS[document["kind"]]
     if "text" in document:
         ref, text = Ref(*document["key"].split("/")), document["text"].encode()
@@ -90,10 +91,24 @@ def _to_change(document: Document, created: int) -> Change:
     return Change("golden", kind.name, {ref: entry})
 
 
-def _to_instance(instance: Document, number: int, service: Ref) -> Instance:
-    tags = tuple(instance.get("tags", ()))
-    datacenter = instance.get("datacenter", service.namespace)
-    return Instance(instance["address"], instance["port"], f"i{number}", tags, datacenter)
+def _to_place(document: Document) -> str:
+    if document["kind"] == NOMAD_SERVICE:
+        return str(document.get("namespace", ""))
+    return str(Place(*(document.get(name, "") for name in ("datacenter", "namespace", "partition", "reading"))))
+
+
+def _to_instance(instance: Document, number: int, datacenter: str) -> Instance:
+    return Instance(
+        instance["address"],
+        instance["port"],
+        f"i{number}",
+        tuple(instance.get("tags", ())),
+        instance.get("datacenter", datacenter),
+        weight=instance.get("weight", 1),
+        host_name=instance.get("hostName", ""),
+        degraded=instance.get("degraded", False),
+        ports=tuple(sorted(instance.get("ports", {}).items())),
+    )
 
 
 def to_document(type_url: str, body: bytes) -> dict[str, Any]:

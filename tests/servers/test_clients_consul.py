@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from gloo_nomad.clients.address import parse_address
-from gloo_nomad.clients.consul import ConsulClient, ConsulOptions, Reading
+from gloo_nomad.clients.consul import OWN_SCOPE, Blocking, ConsulClient, ConsulOptions, Reading, Scope
 from gloo_nomad.clients.consul_cas import Write, txn_cas
 from gloo_nomad.clients.http import (
     BadAnswerError,
@@ -127,7 +127,7 @@ def test_catalog(consul: ConsulAgent) -> None:
             assert await client.datacenters() == ("dc1",)
             assert (await client.catalog_services()).names["client-catalog"] == ("a", "b")
             for reading in (Reading(), Reading(cached=True), Reading(consistent=True)):
-                answer = await client.health_service("client-catalog", "dc1", reading=reading)
+                answer = await client.health_service("client-catalog", Scope("dc1"), reading=reading)
                 (entry,) = answer.entries
                 assert (entry.service.port, entry.service.weights and entry.service.weights.passing) == (1234, 7)
                 assert answer.index > 0
@@ -301,7 +301,9 @@ def test_cancelled_query_leaves_no_connection(new_consul: Callable[..., ConsulAg
     async def scenario(client: ConsulClient) -> None:
         index = (await client.health_service("consul")).index
         queries = [
-            asyncio.create_task(client.health_service("consul", "", index + 1000, 60.0, Reading(stale=bool(i % 2))))
+            asyncio.create_task(
+                client.health_service("consul", OWN_SCOPE, Blocking(index + 1000, 60.0), Reading(stale=bool(i % 2)))
+            )
             for i in range(20)
         ]
         await asyncio.sleep(0.5)

@@ -10,17 +10,16 @@ import psutil
 import pytest
 
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.clients.consul import Reading
 from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.sources.consul_catalog import ConsulCatalog, Names
 from gloo_nomad.sources.consul_services import ConsulServicesSource
-from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances
+from gloo_nomad.store.services import CONSUL_SERVICE, Instance, Place, ServiceInstances
 from tests.source_listener import Listener, open_client
 
 pytestmark = pytest.mark.consul
 
 _numbers = itertools.count(1)
-READINGS = [Reading(), Reading(stale=False), Reading(cached=True)]
+READINGS = ["", "consistent", "cached"]
 
 
 @pytest.fixture
@@ -54,26 +53,27 @@ def ports_of(listener: Listener, name: str, dc: str = "") -> list[int] | None:
     return None if found is None else [instance.port for instance in found]
 
 
-@pytest.mark.parametrize("reading", READINGS, ids=["stale", "default", "cached"])
-def test_instances_come_and_go(consul: ConsulAgent, service: str, reading: Reading) -> None:
+@pytest.mark.parametrize("reading", READINGS, ids=["stale", "consistent", "cached"])
+def test_instances_come_and_go(consul: ConsulAgent, service: str, reading: str) -> None:
     """Instances are followed with address, tags and weight; a service without any is empty and not unknown."""
 
     async def run() -> None:
-        async with listening(consul, reading=reading) as (source, listener):
-            source.want(frozenset({("", service)}))
-            await listener.until(lambda: ports_of(listener, service) == [])
+        place = str(Place(reading=reading))
+        async with listening(consul) as (source, listener):
+            source.want(frozenset({(place, service)}))
+            await listener.until(lambda: ports_of(listener, service, place) == [])
             assert source.state.listed
 
             first = await asyncio.to_thread(
                 consul.register, service, 8001, Tags=["b", "a"], Weights={"Passing": 3, "Warning": 1}
             )
-            await listener.until(lambda: ports_of(listener, service) == [8001])
-            assert instances_of(listener, service) == (Instance("127.0.0.1", 8001, first, ("a", "b"), "dc1", 3),)
+            await listener.until(lambda: ports_of(listener, service, place) == [8001])
+            assert instances_of(listener, service, place) == (Instance("127.0.0.1", 8001, first, ("a", "b"), "dc1", 3),)
             await asyncio.to_thread(consul.register, service, 7001, Address="")
-            await listener.until(lambda: ports_of(listener, service) == [7001, 8001])
+            await listener.until(lambda: ports_of(listener, service, place) == [7001, 8001])
 
             await asyncio.to_thread(consul.deregister, first)
-            await listener.until(lambda: ports_of(listener, service) == [7001])
+            await listener.until(lambda: ports_of(listener, service, place) == [7001])
 
     asyncio.run(run())
 

@@ -69,8 +69,6 @@ def test_top_fields(name: str, *, supported: bool) -> None:
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("consul", "waitTime"),
-        ("consul", "dnsAddress"),
         ("gloo", "restXdsBindAddr"),
         ("gloo", "validationBindAddr"),
         ("gloo", "enableRestEds"),
@@ -78,7 +76,6 @@ def test_top_fields(name: str, *, supported: bool) -> None:
         ("gateway", "compressedProxySpec"),
         ("gateway.validation", "alwaysAccept"),
         ("vaultSecretSource", "aws"),
-        ("consulDiscovery", "edsBlockingQueries"),
     ],
 )
 def test_fields_below(path: str, name: str) -> None:

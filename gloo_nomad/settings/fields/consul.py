@@ -20,6 +20,9 @@ FIELDS: Final = {
         "key_file",
         "insecure_skip_verify",
         "service_discovery",
+        "wait_time",
+        "dns_address",
+        "dns_polling_interval",
     ),
     "gloo.solo.io.Settings.ConsulUpstreamDiscoveryConfiguration": (
         "useTlsTagging",
@@ -29,5 +32,8 @@ FIELDS: Final = {
         "consistencyMode",
         "query_options",
         "service_tags_allowlist",
+        "eds_blocking_queries",  # always so, as far as connections suffice
     ),
 }
+OWN: Final = {"warningInstances": False, "degradeWarningInstances": False, "equalDatacenters": False}
+"""Whether instances with warnings get requests, only as degraded ones, and datacenters are served alike."""
