@@ -6,8 +6,9 @@ never worked, is not kept.
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from gloo_nomad.api.kinds import GATEWAY
+from gloo_nomad.api.kinds import GATEWAY, PROXY
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.proxies import Listener, Proxy
 from gloo_nomad.reports import Problem, Problems, Severity
@@ -15,6 +16,7 @@ from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
 Key = tuple[str, str]
+_KEPT: Final = frozenset({GATEWAY.name, PROXY.name})
 
 
 @dataclass(slots=True)
@@ -81,13 +83,14 @@ def _with_old_options(old: Listener, new: Listener) -> Listener:
 
 def _rejected_gateways(problems: Problems, snapshot: ConfigSnapshot) -> frozenset[ObjectRef]:
     """Without those that ask for a protection that they would not have: an older version may be open."""
-    known = snapshot.of(GATEWAY.name)
     closed = {problem.ref for problem in problems if problem.closed}
     return (
         frozenset(
             problem.ref
             for problem in problems
-            if problem.severity is Severity.ERROR and problem.ref.kind == GATEWAY.name and problem.ref.ref in known
+            if problem.severity is Severity.ERROR
+            and problem.ref.kind in _KEPT
+            and problem.ref.ref in snapshot.of(problem.ref.kind)
         )
         - closed
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gloo_nomad.api.kinds import CONFIG_KINDS, SETTINGS, Kind
+from gloo_nomad.api.kinds import CONFIG_KINDS, PROXY, SETTINGS, Kind
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.options.claims import unclaimed
 from gloo_nomad.reports import Problem, Problems, warning
@@ -29,7 +29,7 @@ class Unclaimed:
 
     def problems(self, snapshot: ConfigSnapshot, claims: Claims) -> Iterator[Problem]:
         """A warning for each field without effect, in the order of the objects."""
-        for kind in (*CONFIG_KINDS, SETTINGS):
+        for kind in (*CONFIG_KINDS, SETTINGS, PROXY):
             seen = self._look(kind, snapshot.of(kind.name), claims)
             for ref in sorted(seen.problems):
                 yield from seen.problems[ref]

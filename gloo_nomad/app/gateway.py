@@ -31,7 +31,8 @@ async def create_default_gateways(engine: Engine, client: ConsulClient) -> None:
     """Writes the default Gateways once, if there is not a single one; never over an existing one."""
     await engine.sources_listed.wait()
     settings = engine.settings
-    if not settings.own("createDefaultGateways") or engine.store.entries(GATEWAY.name):
+    wanted = settings.own("createDefaultGateways") and settings.translates_gateways
+    if not wanted or engine.store.entries(GATEWAY.name):
         return
     for gateway in build_default_gateways(settings.write_namespace):
         ref = Ref(gateway.metadata.namespace, gateway.metadata.name)

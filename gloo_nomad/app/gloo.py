@@ -17,6 +17,7 @@ from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.nacks import Nacks
 from gloo_nomad.app.sources import Sources
 from gloo_nomad.app.statuses import run_statuses
+from gloo_nomad.app.stored_proxies import ProxyKeeper
 from gloo_nomad.app.surviving import keep_running
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.serving import ServingError, serve, shown
@@ -59,14 +60,16 @@ def leader_for(client: ConsulClient, engine: Engine, role: str) -> Leader:
 
 
 async def write_statuses(engine: Engine, client: ConsulClient) -> None:
-    """Takes part in the election, and writes statuses while elected."""
+    """Takes part in the election, and writes statuses, and proxies if that is asked for, while elected."""
     leader = leader_for(client, engine, "gloo")
     truncate = engine.base.environ.get("DISABLE_TRUNCATE_STATUS", "").lower() not in {"true", "1"}
     writer = StatusWriter(client, engine.base.root_key, engine.base.reporter, truncate)
+    keeper = ProxyKeeper(engine, client, leader)
     statuses = partial(run_statuses, engine, writer, leader, engine.listener())
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(keep_running("leader gloo", leader.run), name="leader gloo")
         tasks.create_task(keep_running("statuses", statuses), name="statuses")
+        tasks.create_task(keep_running("stored proxies", keeper.run), name="stored proxies")
 
 
 def admin_view(engine: Engine, sources: Sources, cache: XdsCache | None) -> AdminView:

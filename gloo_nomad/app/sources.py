@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from gloo_nomad.api.kinds import ARTIFACT, CONFIG_KINDS, SECRET, SETTINGS, Kind
+from gloo_nomad.api.kinds import ARTIFACT, CONFIG_KINDS, PROXY, SECRET, SETTINGS, Kind
 from gloo_nomad.app.clients import vault_client
 from gloo_nomad.app.consul_settings import blocking_wait, dns_interval
 from gloo_nomad.app.data_loss import was_emptied
@@ -39,7 +39,7 @@ _CONFIG: Final = "configuration"
 _SECRETS: Final = "secrets"
 _ARTIFACTS: Final = "artifacts"
 _PARTS: Final = {
-    _CONFIG: frozenset(kind.name for kind in ALL_KINDS),
+    _CONFIG: frozenset(kind.name for kind in (*ALL_KINDS, PROXY)),
     _SECRETS: frozenset({SECRET.name}),
     _ARTIFACTS: frozenset({ARTIFACT.name}),
 }
@@ -117,13 +117,26 @@ class Sources:
 
     async def _read_config(self, settings: RuntimeSettings) -> None:
         namespaces, consul = settings.watch_namespaces, self.consul
+        kinds = (*self.kinds, PROXY) if self._reads_proxies(settings) else self.kinds
+        if PROXY not in kinds:
+            await self._forget(PROXY)
         if settings.config_directory:
             folder = Path(settings.config_directory)
-            await self._pump_all(_CONFIG, [DirectorySource(folder, self.kinds, namespaces, root_key=settings.root_key)])
+            await self._pump_all(_CONFIG, [DirectorySource(folder, kinds, namespaces, root_key=settings.root_key)])
         elif consul is not None:
             while True:  # anew after Consul has lost its data
-                source = ConsulKvSource(consul, settings.root_key, self.kinds, namespaces, wait=blocking_wait(settings))
+                source = ConsulKvSource(consul, settings.root_key, kinds, namespaces, wait=blocking_wait(settings))
                 await self._pump_all(_CONFIG, [source])
+
+    def _reads_proxies(self, settings: RuntimeSettings) -> bool:
+        return self.with_secrets and not settings.translates_gateways
+
+    async def _forget(self, kind: Kind) -> None:
+        """Of a kind that is not read any more."""
+        for name, sent in sorted(self._sent):
+            if sent == kind.name:
+                await self.engine.changes.put(Change(name, sent, complete=True))
+                self._sent.discard((name, sent))
 
     async def _read_artifacts(self, settings: RuntimeSettings) -> None:
         message, consul = settings.message, self.consul
@@ -212,6 +225,7 @@ def _config_key(settings: RuntimeSettings) -> Key:
         settings.config_directory,
         settings.root_key,
         settings.watch_namespaces,
+        settings.translates_gateways,
         blocking_wait(settings),
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import structlog
 
-from gloo_nomad.api.kinds import CONFIG_KINDS, SETTINGS, UPSTREAM, UPSTREAM_GROUP
+from gloo_nomad.api.kinds import CONFIG_KINDS, PROXY, SETTINGS, UPSTREAM, UPSTREAM_GROUP
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.standing import Standings
@@ -46,7 +46,7 @@ async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader, rou
 def reported(engine: Engine) -> Iterator[tuple[ObjectRef, Entry]]:
     """The stored objects that carry a status; a key that names no object cannot."""
     has_proxies = bool(engine.translation and engine.translation.proxies)
-    for kind in (*CONFIG_KINDS, SETTINGS):
+    for kind in (*CONFIG_KINDS, SETTINGS, PROXY):
         if kind.name in _ONLY_WITH_PROXIES and not has_proxies:
             continue
         for ref, entry in engine.store.entries(kind.name).items():

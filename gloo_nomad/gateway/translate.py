@@ -11,6 +11,7 @@ from gloo_nomad.api.kinds import (
     GATEWAY,
     MATCHABLE_HTTP_GATEWAY,
     MATCHABLE_TCP_GATEWAY,
+    PROXY,
     ROUTE_OPTION,
     ROUTE_TABLE,
     VIRTUAL_HOST_OPTION,
@@ -22,6 +23,7 @@ from gloo_nomad.gateway.listeners import translate_listener
 from gloo_nomad.gateway.names import listener_name
 from gloo_nomad.gateway.scene import Scene, World
 from gloo_nomad.gateway.services import Conversions, problems_of
+from gloo_nomad.gateway.stored import translate_stored
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.reports import Problem, Problems
 from gloo_nomad.store.memo import Memo
@@ -52,6 +54,12 @@ def translate_gateways(snapshot: ConfigSnapshot, settings: settings_pb2.Settings
     What did not change is the same object as in the last call with that memory.
     """
     own = memo.get(("gateway", "memory"), (), Memo)
+    if settings.gateway.HasField("enable_gateway_controller") and not settings.gateway.enable_gateway_controller.value:
+        return memo.get(
+            ("gateway", "stored"),
+            (settings, snapshot.of(PROXY.name)),
+            lambda: translate_stored(snapshot, write_namespace(settings), own),
+        )
     inputs = (
         settings,
         *(snapshot.of(kind) for kind in _READ),

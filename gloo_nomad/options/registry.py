@@ -70,7 +70,7 @@ def collect_refused(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]
 @cache
 def reasons() -> Mapping[tuple[str, str], str]:
     """By message and field, why it has no effect, where a module says so."""
-    packages = ("gloo_nomad.options", "gloo_nomad.upstreams", "gloo_nomad.settings.fields")
+    packages = ("gloo_nomad.options", "gloo_nomad.upstreams", "gloo_nomad.gateway", "gloo_nomad.settings.fields")
     found: dict[tuple[str, str], str] = {}
     for module in (module for package in packages for module in modules(package)):
         for message, fields in getattr(module, "WARNED", {}).items():

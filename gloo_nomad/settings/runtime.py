@@ -81,6 +81,12 @@ class RuntimeSettings:
         """Where the REST API of the gateway role is served."""
         return parse_address(str(self.own("frontDoorBindAddr")), f"extensions.configs.{EXTENSION}.frontDoorBindAddr")
 
+    @property
+    def translates_gateways(self) -> bool:
+        """Whether proxies are made of Gateways; otherwise they are Proxy objects that somebody stores."""
+        gateway = self.message.gateway
+        return not gateway.HasField("enable_gateway_controller") or gateway.enable_gateway_controller.value
+
     def own(self, name: str) -> Any:
         """One of our own settings (``settings.own``)."""
         return own_value(self.message, name)

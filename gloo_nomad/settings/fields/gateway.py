@@ -10,6 +10,9 @@ FIELDS: Final = {
         "isolate_virtual_hosts_by_ssl_config",
         "translate_empty_gateways",
         "validation",
+        "persist_proxy_spec",
+        "compressed_proxy_spec",
+        "enable_gateway_controller",
     ),
     "gloo.solo.io.GatewayOptions.ValidationOptions": ("warn_missing_tls_secret",),
 }
