@@ -5,7 +5,7 @@ Where the reference exports the same thing, its name is exported as well, so tha
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prometheus_client import (
@@ -17,10 +17,11 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
 from gloo_nomad import __version__
+from gloo_nomad.admin.config_status import status_metrics
 from gloo_nomad.admin.dumps import short_name
 from gloo_nomad.admin.view import AdminView
 from gloo_nomad.reports import Problems, Severity
@@ -53,7 +54,8 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
-        self.registry.register(_States(view))
+        self._resources = {"accepted": 0, "rejected": 0}
+        self.registry.register(_States(view, self._resources))
 
     def translated(self, seconds: float) -> None:
         """A configuration was translated."""
@@ -62,7 +64,9 @@ class Metrics:
 
     def validated(self, accepted: bool) -> None:
         """Objects were validated before they were written."""
-        self._validations.labels("accepted" if accepted else "rejected").inc()
+        result = "accepted" if accepted else "rejected"
+        self._validations.labels(result).inc()
+        self._resources[result] += 1
 
     def text(self) -> bytes:
         """All of them in Prometheus' text format."""
@@ -72,8 +76,9 @@ class Metrics:
 class _States(Collector):
     """What is read when Prometheus asks."""
 
-    def __init__(self, view: AdminView) -> None:
+    def __init__(self, view: AdminView, validated: Mapping[str, int]) -> None:
         self._view = view
+        self._validated = validated
 
     def collect(self) -> Iterator[Metric]:
         build = GaugeMetricFamily("gloo_nomad_build_info", "The version that runs.", labels=["version"])
@@ -81,9 +86,20 @@ class _States(Collector):
         yield build
         yield from self._sources()
         yield from self._objects()
-        yield from _problems(self._view.problems())
+        problems = self._view.problems()
+        yield from _problems(problems)
+        yield from status_metrics(self._view.settings(), self._view.snapshot(), problems)
         yield from self._resources()
         yield from self._streams()
+        yield from self._reference()
+
+    def _reference(self) -> Iterator[Metric]:
+        """What only dashboards of the reference ask for; its counters have no ``_total``."""
+        for result, count in self._validated.items():
+            name = f"validation_gateway_solo_io_resources_{result}"
+            yield UnknownMetricFamily(name, f"Requests to validate that were {result}.", value=count)
+        namespaces = len(self._view.settings().watch_namespaces)
+        yield GaugeMetricFamily("gloo_solo_io_namespaces_watched", "How many; 0 for all of them.", value=namespaces)
 
     def _sources(self) -> Iterator[Metric]:
         listed = GaugeMetricFamily(

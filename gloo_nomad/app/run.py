@@ -31,7 +31,7 @@ from gloo_nomad.frontdoor.objects import ObjectStore
 from gloo_nomad.pipeline import Translation, claims
 from gloo_nomad.resources import ENDPOINTS, XdsSnapshot
 from gloo_nomad.serving import bind
-from gloo_nomad.settings import RuntimeSettings, SettingsError, own_findings
+from gloo_nomad.settings import RuntimeSettings, SettingsError, label_findings, own_findings
 from gloo_nomad.unclaimed import warn_unclaimed
 from gloo_nomad.xds.cache import XdsCache
 
@@ -102,7 +102,8 @@ async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
 
 def _tell_what_has_no_effect(settings: RuntimeSettings) -> None:
     """Logs what the Settings file asks for in vain; an object in Consul KV has it in its status."""
-    unknown = tuple(finding.on(SETTINGS.object_ref(settings.ref)) for finding in own_findings(settings.message))
+    findings = (*own_findings(settings.message), *label_findings(settings.message))
+    unknown = tuple(finding.on(SETTINGS.object_ref(settings.ref)) for finding in findings)
     for problem in (*warn_unclaimed(SETTINGS, settings.ref, settings.message, claims()), *unknown):
         log.warning("settings_without_effect", field=problem.path, reason=problem.message)
 

@@ -11,6 +11,7 @@ from gloo_nomad.settings.addresses import SettingsError, parse_address
 from gloo_nomad.settings.load import Flags, load_settings
 from gloo_nomad.settings.own import OWN_FIELDS, own_findings
 from gloo_nomad.settings.runtime import DEFAULT_NAMESPACE, DEFAULT_ROOT_KEY, RuntimeSettings, source_findings
+from gloo_nomad.settings.status_labels import label_findings
 
 __all__ = [
     "DEFAULT_NAMESPACE",
@@ -19,6 +20,7 @@ __all__ = [
     "Flags",
     "RuntimeSettings",
     "SettingsError",
+    "label_findings",
     "load_settings",
     "own_findings",
     "parse_address",

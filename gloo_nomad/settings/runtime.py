@@ -10,6 +10,7 @@ from gloo_nomad.reports import Finding, error
 from gloo_nomad.settings.addresses import parse_address
 from gloo_nomad.settings.overlay import ignored_findings, merge
 from gloo_nomad.settings.own import EXTENSION, own_findings, own_value
+from gloo_nomad.settings.status_labels import label_findings
 
 DEFAULT_NAMESPACE: Final = "gloo-system"
 DEFAULT_ROOT_KEY: Final = "gloo"
@@ -97,7 +98,12 @@ class RuntimeSettings:
 
     def overlay_findings(self, top: settings_pb2.Settings) -> tuple[Finding, ...]:
         """What is wrong with an object that is to be laid on top; with an error it must not be."""
-        return (*source_findings(top), *own_findings(top), *ignored_findings(self.message, top))
+        return (
+            *source_findings(top),
+            *own_findings(top),
+            *label_findings(top),
+            *ignored_findings(self.message, top),
+        )
 
 
 _FOLDERS: Final = (

@@ -12,6 +12,7 @@ import pytest
 from gloo_nomad.api.kinds import KINDS
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.demo.consul import ConsulAgent
+from gloo_nomad.demo.fetch import fetch
 from gloo_nomad.demo.processes import wait_until
 from gloo_nomad.resources import CLUSTER
 from tests.daemon import Daemon, start_daemon
@@ -237,3 +238,34 @@ def test_artifacts_come_from_a_folder_or_from_consul(
         consul.put(KINDS["Artifact"].key(f"{root_key}-other", Ref("gloo-system", "shop")), json.dumps(artifact))
         daemon.wait_status("Gateway", "gateway-proxy", "Accepted")
         consul.request("DELETE", f"kv/{root_key}-other?recurse")
+
+
+def test_statuses_have_metrics_on_demand(
+    consul: ConsulAgent, root_key: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """0 and 1 under the reference's names, with the labels that the Settings ask for; also of what cannot be read."""
+    daemon = start_daemon(tmp_path, consul, root_key, free_port)
+    prefix = "validation_gateway_solo_io_virtual_service_config_status"
+
+    def samples() -> set[str]:
+        lines = fetch(daemon.admin_port, "/metrics").text.splitlines()
+        return {line.removeprefix(prefix) for line in lines if line.startswith(prefix)}
+
+    with daemon.server:
+        daemon.put("Gateway", "gateway-proxy", {"bindAddress": "::", "bindPort": 8080, "httpGateway": {}})
+        labelled = {"metadata": {"name": "good", "namespace": "gloo-system", "labels": {"example.com/team": "red"}}}
+        daemon.put("VirtualService", "good", {**labelled, **host("a.test", direct("a"))})
+        daemon.put("VirtualService", "broken", "metadata: {name: broken, namespace: gloo-system}\nvirtualHost: 3\n")
+        daemon.wait_status("VirtualService", "good", "Accepted")
+        assert samples() == set()
+
+        labels = {
+            "name": "{.metadata.name}",
+            "team": "{.metadata.labels['example.com/team']}",
+            "bad-name": "{.metadata}",
+        }
+        wanted = {"VirtualService.v1.gateway.solo.io": {"labelToPath": labels}}
+        daemon.put("Settings", "default", {"observabilityOptions": {"configStatusMetricLabels": wanted}})
+        expected = {'{name="good",team="red"} 0.0', '{name="broken",team=""} 1.0'}
+        wait_until(lambda: samples() == expected, f"the metrics (they are {samples()})", 10)
+        assert "bad-name" in daemon.wait_status("Settings", "default", "Warning")["reason"]

@@ -236,6 +236,9 @@ def test_metrics() -> None:
             f'gloo_nomad_connected_envoys{{protocol="delta",role="{ROLE}"}} 1.0',
             'gloo_nomad_connected_envoys{protocol="sotw",role="unknown"} 1.0',
             f'gloo_nomad_rejecting_envoys{{role="{ROLE}"}} 1.0',
+            "validation_gateway_solo_io_resources_rejected 1.0",
+            "validation_gateway_solo_io_resources_accepted 0.0",
+            "gloo_solo_io_namespaces_watched 0.0",
             "gloo_nomad_ready 1.0",
             'gloo_nomad_build_info{version="0.1.0"} 1.0',
         ):

@@ -72,8 +72,6 @@ def test_top_fields(name: str, *, supported: bool) -> None:
         ("gloo", "restXdsBindAddr"),
         ("gloo", "validationBindAddr"),
         ("gloo", "enableRestEds"),
-        ("gateway", "persistProxySpec"),
-        ("gateway", "compressedProxySpec"),
         ("gateway.validation", "alwaysAccept"),
         ("vaultSecretSource", "aws"),
     ],
