@@ -25,3 +25,9 @@ node_prefix "" {
 agent_prefix "" {
   policy = "read"
 }
+
+# Who the gateway is in Consul's mesh: a certificate for the service gateway-proxy (the setting meshServiceName). Only
+# upstreams with connectEnabled need it.
+service "gateway-proxy" {
+  policy = "write"
+}

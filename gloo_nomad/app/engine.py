@@ -27,6 +27,7 @@ from gloo_nomad.resources import ENDPOINTS, Resources, XdsSnapshot
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.store.change import Change
 from gloo_nomad.store.memo import Memo
+from gloo_nomad.store.mesh import MESH_IDENTITY, MESH_SERVICE
 from gloo_nomad.store.services import CONSUL_SERVICE, NOMAD_SERVICE
 from gloo_nomad.store.store import Store
 
@@ -36,6 +37,9 @@ FIRST_ENDPOINTS_SECONDS: Final = 5.0
 """How long the very first publication waits for the endpoints of reachable services, unless the Settings say it."""
 NEW_ENDPOINTS_SECONDS: Final = 1.0
 """How long a later one waits for those of services that no route could reach before."""
+
+MOST_ROUNDS: Final = 3
+"""How often one publication is translated at most; a change meanwhile is another publication."""
 
 Services = frozenset[tuple[str, Ref]]
 
@@ -78,6 +82,8 @@ class Engine:
     _services_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _awaited: Services = frozenset()
     """Services whose endpoints some publication waited for already."""
+    _stale: bool = False
+    """Whether something else than an object changed that translation reads."""
 
     def __post_init__(self) -> None:
         self.live = LiveSettings(self.base)
@@ -112,7 +118,7 @@ class Engine:
     def _endpoint_problems(self, clusters: ClusterSet) -> Problems:
         """What is wrong with instances; looked for again only if clusters or instances are others."""
         snapshot = self.store.snapshot
-        seen = (clusters, *(snapshot.of(kind) for kind in (CONSUL_SERVICE, NOMAD_SERVICE)))
+        seen = (clusters, *(snapshot.of(kind) for kind in (CONSUL_SERVICE, MESH_SERVICE, NOMAD_SERVICE)))
         if self._seen_endpoints is None or any(
             new is not old for new, old in zip(seen, self._seen_endpoints[0], strict=True)
         ):
@@ -140,6 +146,7 @@ class Engine:
             with self._surviving("settings"):
                 entry = self.store.entries(SETTINGS.name).get(self.base.ref)
                 pending = self.live.take(entry.value if entry else None) or pending
+            pending = pending or self._stale
             for _ in batch:
                 self.changes.task_done()
             pending = pending or self.translation is None
@@ -150,14 +157,19 @@ class Engine:
             self.wake()
 
     async def _translate(self) -> None:
-        started = time.perf_counter()
-        settings = self.settings.message
-        translation = await asyncio.to_thread(self.pipeline.translate, self.store.snapshot, settings)
-        took = time.perf_counter() - started
+        """Publishes what is in the store; what was waited for may have to be translated itself, such as who we are."""
         first = self.translation is None
-        watched = self.outputs.want_services(translation.services)
-        await self._wait_for_endpoints(watched - self._awaited, self._patience(first=first))
-        self._awaited = watched
+        for _ in range(MOST_ROUNDS):
+            self._stale = False
+            started = time.perf_counter()
+            settings = self.settings.message
+            translation = await asyncio.to_thread(self.pipeline.translate, self.store.snapshot, settings)
+            took = time.perf_counter() - started
+            watched = self.outputs.want_services(translation.services)
+            await self._wait_for_endpoints(watched - self._awaited, self._patience(first=first))
+            self._awaited = watched
+            if not self._stale:
+                break
         self.translation = translation
         if first:
             gc.collect()
@@ -203,12 +215,21 @@ class Engine:
         while True:
             change = await self.services.get()
             with self._surviving("endpoints"):
-                changed = self.store.apply(change)
+                changed = self._take_service(change)
                 while not self.services.empty():
-                    changed = self.store.apply(self.services.get_nowait()) or changed
+                    changed = self._take_service(self.services.get_nowait()) or changed
                 self._services_changed.set()
                 if changed and self.translation is not None:
                     self.outputs.publish_endpoints(self._with_endpoints(self.translation))
+
+    def _take_service(self, change: Change) -> bool:
+        """Takes a change over; True if it concerns endpoints. What clusters are made of has to be translated anew."""
+        changed = self.store.apply(change)
+        if changed and change.kind == MESH_IDENTITY:
+            self._stale = True
+            if self.changes.empty():
+                self.changes.put_nowait(Change("engine", "identity"))
+        return changed and change.kind != MESH_IDENTITY
 
     @contextmanager
     def _surviving(self, what: str) -> Iterator[None]:

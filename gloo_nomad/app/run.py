@@ -18,6 +18,7 @@ from gloo_nomad.app.engine import Engine, Outputs
 from gloo_nomad.app.functions import Functions
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
 from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_proxy_debug, serve_xds, write_statuses
+from gloo_nomad.app.mesh import IdentityProvider, IdentityWatch, MeshProvider
 from gloo_nomad.app.nomad_client import nomad_options
 from gloo_nomad.app.service_providers import ConsulProvider, NomadProvider, Provider
 from gloo_nomad.app.service_watch import ServiceWatch
@@ -127,6 +128,8 @@ class _Process:
         self.cache = XdsCache(ipv4_only=settings.message.ip_v4_only) if "gloo" in roles else None
         kinds = ALL_KINDS if self.translates else (UPSTREAM, SETTINGS)
         watches = [ServiceWatch(self.engine, provider) for provider in self._providers()]
+        if "gloo" in roles and client is not None:
+            watches.append(IdentityWatch(self.engine, IdentityProvider(client)))
         self.sources = Sources(self.engine, client, kinds, with_secrets=self.translates, watches=watches)
         self.view = admin_view(self.engine, self.sources, self.cache)
         self.metrics = Metrics(self.view)
@@ -136,6 +139,7 @@ class _Process:
         """Where instances of services are read: only for Envoys."""
         if "gloo" in self.roles and self.client is not None:
             yield ConsulProvider(self.client)
+            yield MeshProvider(self.client)
         if "gloo" in self.roles and self.nomad is not None:
             yield NomadProvider(self.nomad)
 

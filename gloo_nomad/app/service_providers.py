@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from gloo_nomad.app.consul_settings import blocking_wait, choice
 from gloo_nomad.clients.consul import ConsulClient
@@ -10,7 +10,7 @@ from gloo_nomad.clients.nomad import NomadClient
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.sources.consul_services import ConsulServicesSource, scope_of
 from gloo_nomad.sources.nomad_services import NomadServicesSource
-from gloo_nomad.sources.wanted_services import WantedServices
+from gloo_nomad.sources.wanted_services import WantedSource
 from gloo_nomad.store.services import CONSUL_SERVICE, NOMAD_SERVICE
 
 
@@ -30,7 +30,7 @@ class Provider(Protocol):
     def key(self, settings: RuntimeSettings) -> Hashable:
         """What the source is built from: another one is made when this is different."""
 
-    def open(self, settings: RuntimeSettings) -> WantedServices[Any]:
+    def open(self, settings: RuntimeSettings) -> WantedSource:
         """A source of instances."""
 
     async def names(self, place: str) -> frozenset[str]:
@@ -54,7 +54,7 @@ class ConsulProvider:
         """Also the choice of instances."""
         return self.is_asked(settings), blocking_wait(settings), choice(settings)
 
-    def open(self, settings: RuntimeSettings) -> WantedServices[Any]:
+    def open(self, settings: RuntimeSettings) -> WantedSource:
         """Passing instances, or those that the settings choose."""
         wait = blocking_wait(settings)
         return ConsulServicesSource(self.client, wait=wait, choice=choice(settings), name=self.name)
@@ -82,7 +82,7 @@ class NomadProvider:
         """Nothing else."""
         return self.is_asked(settings)
 
-    def open(self, settings: RuntimeSettings) -> WantedServices[Any]:
+    def open(self, settings: RuntimeSettings) -> WantedSource:
         """Ready instances."""
         return NomadServicesSource(self.client, name=self.name)
 

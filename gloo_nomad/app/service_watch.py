@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from gloo_nomad.app.clients import dns_server
 from gloo_nomad.app.consul_settings import dns_interval
@@ -14,7 +13,7 @@ from gloo_nomad.clients.dns import find_addresses
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.sources.host_names import HostNames
 from gloo_nomad.sources.source import SourceState, cancel
-from gloo_nomad.sources.wanted_services import ServiceKey, WantedServices
+from gloo_nomad.sources.wanted_services import ServiceKey, WantedSource
 from gloo_nomad.store.change import Change
 
 
@@ -24,7 +23,7 @@ class ServiceWatch:
 
     engine: Engine
     provider: Provider
-    _source: WantedServices[Any] | None = None
+    _source: WantedSource | None = None
     _wanted: frozenset[ServiceKey] = frozenset()
 
     @property
@@ -54,7 +53,7 @@ class ServiceWatch:
             finally:
                 self._source = None
 
-    async def _pump(self, source: WantedServices[Any], settings: RuntimeSettings) -> None:
+    async def _pump(self, source: WantedSource, settings: RuntimeSettings) -> None:
         """Hands over what the source says; returns when everything is to be read anew."""
         engine = self.engine
         find = partial(find_addresses, dns_server(settings))

@@ -20,19 +20,23 @@ from gloo_nomad.clients.consul_answers import (
     HealthAnswer,
     KeysAnswer,
     KvAnswer,
+    LeafAnswer,
     NamesAnswer,
     NodesAnswer,
     Registered,
     RegisteredEntry,
+    RootsAnswer,
     TxnAnswer,
     decode_checks,
     decode_health,
     decode_keys,
+    decode_leaf,
     decode_names,
     decode_node_services,
     decode_nodes,
     decode_pairs,
     decode_registered,
+    decode_roots,
     decode_txn,
 )
 from gloo_nomad.clients.consul_transport import Callback, Endpoints, Params, T, Transport, dumps
@@ -224,6 +228,19 @@ class ConsulClient:
         params = [*([("passing", "1")] if passing else []), *self._scope(scope)]
         return await self._fresh(decode_health, f"/v1/health/service/{name}", params, blocking, reading)
 
+    async def health_connect(
+        self,
+        name: str,
+        scope: Scope = OWN_SCOPE,
+        blocking: Blocking = AT_ONCE,
+        reading: Reading = READ_STALE,
+        *,
+        passing: bool = True,
+    ) -> HealthAnswer:
+        """The same for those through which the mesh reaches the service: its sidecars, or itself if it is native."""
+        params = [*([("passing", "1")] if passing else []), *self._scope(scope)]
+        return await self._fresh(decode_health, f"/v1/health/connect/{name}", params, blocking, reading)
+
     async def registered_service(self, name: str) -> tuple[RegisteredEntry, ...]:
         """All instances of a service, also those whose checks fail, with their metadata."""
         path = f"/v1/health/service/{name}"
@@ -264,6 +281,16 @@ class ConsulClient:
     async def leader(self) -> str:
         """The address of the Raft leader; empty while there is none."""
         return str(await self._api.status.leader())
+
+    # --- the mesh, of which the agent itself keeps certificates up to date
+
+    async def connect_leaf(self, service: str, index: int = 0, wait: float = 60.0) -> LeafAnswer:
+        """The certificate and key of a service; the agent has them renewed, and when the roots rotate."""
+        return await self._get(decode_leaf, f"/v1/agent/connect/ca/leaf/{service}", [], Blocking(index, wait))
+
+    async def connect_roots(self, index: int = 0, wait: float = 60.0) -> RootsAnswer:
+        """The roots that certificates in the mesh are verified with."""
+        return await self._get(decode_roots, "/v1/agent/connect/ca/roots", [], Blocking(index, wait))
 
     # --- the requests behind them
 

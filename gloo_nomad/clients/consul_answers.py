@@ -178,6 +178,39 @@ class NodesAnswer:
     nodes: tuple[NodeEntry, ...] = ()
 
 
+class LeafAnswer(msgspec.Struct, frozen=True, rename="pascal"):
+    """The certificate that a service has in the mesh. Its text never shows the key."""
+
+    cert_pem: str = msgspec.field(name="CertPEM")
+    """The certificate, and those between it and a root."""
+    private_key_pem: str = msgspec.field(name="PrivateKeyPEM")
+    service_uri: str = msgspec.field(name="ServiceURI")
+    index: int = 0
+
+    def __repr__(self) -> str:
+        return f"LeafAnswer(service_uri={self.service_uri!r})"
+
+
+class Root(msgspec.Struct, frozen=True, rename="pascal"):
+    """A root of the mesh's certificates."""
+
+    root_cert: str
+    active: bool = False
+
+
+class RootsAnswer(msgspec.Struct, frozen=True, rename="pascal"):
+    """The roots of the mesh: the active one, and earlier ones as long as certificates of theirs may be in use."""
+
+    trust_domain: str
+    roots: tuple[Root, ...]
+    index: int = 0
+
+    @property
+    def pem(self) -> str:
+        """All of them, in a fixed order."""
+        return "".join(sorted({f"{root.root_cert.strip()}\n" for root in self.roots}))
+
+
 _PAIRS: Final = msgspec.json.Decoder(tuple[KvPair, ...] | None)
 _KEYS: Final = msgspec.json.Decoder(tuple[str, ...] | None)
 _ENTRIES: Final = msgspec.json.Decoder(tuple[HealthEntry, ...] | None)
@@ -234,6 +267,16 @@ def decode_node_services(response: Any) -> tuple[Registered, ...]:
     """What is registered on a node; nothing if there is no such node."""
     found = None if response.code == 404 else _NODE_SERVICES.decode(response.content)
     return (found.services or ()) if found else ()
+
+
+def decode_leaf(response: Any) -> LeafAnswer:
+    """A service's certificate."""
+    return msgspec.structs.replace(msgspec.json.decode(response.content, type=LeafAnswer), index=_index(response))
+
+
+def decode_roots(response: Any) -> RootsAnswer:
+    """The roots of the mesh."""
+    return msgspec.structs.replace(msgspec.json.decode(response.content, type=RootsAnswer), index=_index(response))
 
 
 class TxnError(msgspec.Struct, frozen=True, rename="pascal"):

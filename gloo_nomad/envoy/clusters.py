@@ -18,6 +18,7 @@ from gloo_nomad.api.kinds import UPSTREAM, UPSTREAM_GROUP
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.chunks import translate_chunks
 from gloo_nomad.envoy.destinations import ANY_UPSTREAM, Destinations, group_findings
+from gloo_nomad.envoy.mesh import apply_mesh, mesh_identity
 from gloo_nomad.envoy.names import cluster_name, nomad_twin_name, parse_consul_service_key
 from gloo_nomad.envoy.protocols import apply_protocol
 from gloo_nomad.envoy.resources import pack_resource
@@ -32,7 +33,15 @@ from gloo_nomad.store.memo import Memo, Reads
 from gloo_nomad.store.snapshot import ConfigSnapshot
 from gloo_nomad.upstreams import nomad
 from gloo_nomad.upstreams.consul import TWIN_PREFIX, build_twin
-from gloo_nomad.upstreams.hooks import ServiceKey, server_names, services, type_of, upstream_types, wants_tls
+from gloo_nomad.upstreams.hooks import (
+    ServiceKey,
+    is_meshed,
+    server_names,
+    services,
+    type_of,
+    upstream_types,
+    wants_tls,
+)
 
 FIELDS: Claims = {
     "gloo.solo.io.Upstream": (
@@ -72,6 +81,8 @@ class ServedUpstream:
     """The cluster behind its tunnel, if it has one."""
     listener: Resource | None = None
     """The listener that opens the tunnel."""
+    identity: frozenset[ServiceKey] = frozenset()
+    """Who we have to be towards it, in Consul's mesh."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,11 +98,16 @@ class ClusterSet:
     """What is behind each cluster, by its name."""
     dynamic: tuple[ServedUpstream, ...] = ()
     """Those whose endpoints are served apart."""
+    identities: frozenset[ServiceKey] = frozenset()
+    """Who we have to be in Consul's mesh."""
 
     def services(self, reachable: frozenset[Ref]) -> frozenset[ServiceKey]:
-        """The services to watch if routes lead to these upstreams; those of ``consul`` destinations always."""
+        """The services to watch if routes lead to these upstreams; those of ``consul`` destinations always.
+
+        Identities are needed for the translation itself, whether a route leads there or not.
+        """
         everything = ANY_UPSTREAM in reachable
-        return frozenset(
+        return self.identities | frozenset(
             key
             for served in self.dynamic
             if everything or served.ref in reachable or served.ref.name.startswith(TWIN_PREFIX)
@@ -152,7 +168,7 @@ def _check_group(
     return tuple(finding.on(target) for finding in group_findings(group, Destinations(reads, settings)))
 
 
-def _assemble(served: Iterable[ServedUpstream], groups: Iterable[Problems]) -> ClusterSet:
+def _assemble(served: Sequence[ServedUpstream], groups: Iterable[Problems]) -> ClusterSet:
     by_cluster: dict[str, ServedUpstream] = {}
     problems: list[Problem] = []
     for upstream in served:
@@ -178,6 +194,7 @@ def _assemble(served: Iterable[ServedUpstream], groups: Iterable[Problems]) -> C
             | {upstream.cluster: upstream for upstream in sent}
         ),
         tuple(upstream for upstream in sent if upstream.services),
+        frozenset().union(*(upstream.identity for upstream in served)),
     )
 
 
@@ -189,15 +206,19 @@ def _translate_upstream(
     out = cluster_pb2.Cluster(name=name)
     built = build_cluster(upstream, out, scope)
     problems = tuple(finding.on(UPSTREAM.object_ref(ref)) for finding in built.findings)
+    meshed = module is not None and is_meshed(module, upstream, settings)
+    identity = mesh_identity(settings) if meshed else frozenset[ServiceKey]()
     if module is None or is_rejected(built.findings):
-        return ServedUpstream(ref, name, upstream, module, (), None, (), problems)
+        return ServedUpstream(ref, name, upstream, module, (), None, (), problems, identity=identity)
     resource = pack_resource(memo, CLUSTER, name, out)
     hidden = listener = None
     if built.tunnel is not None:
         hidden = pack_resource(memo, CLUSTER, built.tunnel.cluster.name, built.tunnel.cluster)
         listener = pack_resource(memo, LISTENER, built.tunnel.listener.name, built.tunnel.listener)
     found = services(module, upstream, settings)
-    return ServedUpstream(ref, name, upstream, module, found, resource, built.secrets, problems, hidden, listener)
+    return ServedUpstream(
+        ref, name, upstream, module, found, resource, built.secrets, problems, hidden, listener, identity
+    )
 
 
 class BuiltCluster(NamedTuple):
@@ -218,7 +239,10 @@ def build_cluster(upstream: upstream_pb2.Upstream, out: Any, scope: TlsScope) ->
     context = ClusterContext(scope.settings, scope.reads, source, partial(_build_socket, scope, secrets))
     findings = [*_apply_core(upstream, scope.settings, out), *module.apply_type(upstream, out, context)]
     findings += apply_protocol(upstream, out)
-    findings += _apply_tls(upstream, module, context, out)
+    if is_meshed(module, upstream, scope.settings):
+        findings += apply_mesh(upstream, services(module, upstream, scope.settings), scope, secrets, out)
+    else:
+        findings += _apply_tls(upstream, module, context, out)
     for hook in hooks("apply_cluster"):
         findings += hook(upstream, out, context)
     tunnel, said = split_tunnel(upstream, out, context)

@@ -105,6 +105,11 @@ def authority_name(ref: Ref) -> str:
     return f"ca/{ref.namespace}/{ref.name}"
 
 
+def mesh_secret_ref(service: str) -> Ref:
+    """Under which name the identity of a service in Consul's mesh goes by SDS: no object has a slash in its names."""
+    return Ref("consul/mesh", service)
+
+
 def certificate_files_name(certificate: str, key: str, staple: str) -> str:
     """The SDS name of a certificate and key that Envoy reads from its own files."""
     paths = (certificate, key, staple) if staple else (certificate, key)

@@ -8,7 +8,14 @@ from google.protobuf.message import Message
 from gloo_nomad.api.gen import ssl_pb2
 from gloo_nomad.api.kinds import GATEWAY, MATCHABLE_HTTP_GATEWAY, MATCHABLE_TCP_GATEWAY, UPSTREAM, VIRTUAL_SERVICE
 from gloo_nomad.api.refs import ObjectRef, Ref
-from gloo_nomad.envoy.names import authority_file_name, authority_name, certificate_files_name, certificate_name
+from gloo_nomad.envoy.names import (
+    authority_file_name,
+    authority_name,
+    certificate_files_name,
+    certificate_name,
+    mesh_secret_ref,
+)
+from gloo_nomad.store.mesh import MESH_IDENTITY
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
 _WHOLE: Final = (GATEWAY, MATCHABLE_HTTP_GATEWAY, MATCHABLE_TCP_GATEWAY, UPSTREAM)
@@ -24,6 +31,14 @@ def find_secret_users(name: str, snapshot: ConfigSnapshot) -> Iterator[ObjectRef
         for ref, message in snapshot.of(kind.name).items():
             if any(name in secret_names(config) for config in _configs(message)):
                 yield kind.object_ref(ref)
+    if any(name in {certificate_name(us), authority_name(us)} for us in _mesh_identities(snapshot)):
+        for ref, upstream in snapshot.of(UPSTREAM.name).items():
+            if upstream.consul.connect_enabled:
+                yield UPSTREAM.object_ref(ref)
+
+
+def _mesh_identities(snapshot: ConfigSnapshot) -> Iterator[Ref]:
+    return (mesh_secret_ref(ref.name) for ref in snapshot.of(MESH_IDENTITY))
 
 
 def secret_names(config: ssl_pb2.SslConfig | ssl_pb2.UpstreamSslConfig) -> frozenset[str]:

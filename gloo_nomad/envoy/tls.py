@@ -116,10 +116,18 @@ def build_downstream_socket(config: ssl_pb2.SslConfig, scope: TlsScope) -> TlsSo
     return TlsSocket(_pack(context), usable, tuple(draft.secrets), tuple(findings))
 
 
-def build_upstream_socket(config: ssl_pb2.UpstreamSslConfig, server_name: str, scope: TlsScope) -> TlsSocket:
-    """Envoy as the client: root certificates verify the server, a certificate is shown when asked for."""
+def build_upstream_socket(
+    config: ssl_pb2.UpstreamSslConfig, server_name: str, scope: TlsScope, given: TlsMaterial | None = None
+) -> TlsSocket:
+    """Envoy as the client: root certificates verify the server, a certificate is shown when asked for.
+
+    The material is found where the configuration says, or *given*: by a mesh, whose services ask with each full
+    handshake whether the client may come in, and many of them not when a session is resumed. So none is.
+    """
     context = tls_pb2.UpstreamTlsContext(sni=server_name, allow_renegotiation=config.allow_renegotiation.value)
-    material, findings = _find_material(config, scope)
+    material, findings = (given, []) if given is not None else _find_material(config, scope)
+    if given is not None:
+        context.max_session_keys.value = 0
     draft = _Draft(context.common_tls_context, material)
     findings += _apply_common(config, draft, one_way=config.one_way_tls.value, default=())
     if not config.HasField("parameters"):

@@ -63,6 +63,7 @@ class ConsulServicesSource(WantedServices[HealthAnswer]):
         """*wait* is the longest wait of a query in seconds; at most *max_queries* are open at a time."""
         super().__init__(name, CONSUL_SERVICE, wait=wait, max_queries=max_queries)
         self._client = client
+        self._health = client.health_service
         self._choice = choice
         self._own_datacenter = ""
         self._asking = asyncio.Lock()
@@ -81,7 +82,7 @@ class ConsulServicesSource(WantedServices[HealthAnswer]):
             async with self._asking:
                 self._own_datacenter = self._own_datacenter or await self._client.own_datacenter()
         passing = self._choice.only_passing
-        return await self._client.health_service(key[1], scope, blocking, reading, passing=passing)
+        return await self._health(key[1], scope, blocking, reading, passing=passing)
 
     def _take(self, key: ServiceKey, answer: HealthAnswer) -> None:
         near = scope_of(key[0]).datacenter in {"", self._own_datacenter} or self._choice.equal_datacenters

@@ -8,13 +8,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, Protocol
 
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.clients.blocking import A, Query, watch_index
 from gloo_nomad.clients.http import WorldError
 from gloo_nomad.sources.service_sweep import Changed, ServiceSweep, raise_defects, watch_any
-from gloo_nomad.sources.source import SourceState, cancel
+from gloo_nomad.sources.source import Source, SourceState, cancel
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.services import ServiceInstances
 
@@ -22,6 +22,13 @@ _WANTED: Final = "what is wanted"
 
 ServiceKey = tuple[str, str]
 """A service: its place (Consul's datacenter, "" for the agent's own; Nomad's namespace) and its name."""
+
+
+class WantedSource(Source, Protocol):
+    """A source that reads what is wanted."""
+
+    def want(self, services: frozenset[ServiceKey]) -> None:
+        """From now on these are read, and no others; to be called in the event loop."""
 
 
 class WantedServices(ABC, Generic[A]):

@@ -23,6 +23,8 @@ from gloo_nomad.api.gen import consul_pb2, settings_pb2, upstream_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.options.hooks import Claims, ClusterContext
 from gloo_nomad.reports import Finding, error, warning
+from gloo_nomad.settings.own import own_value
+from gloo_nomad.store.mesh import MESH_SERVICE
 from gloo_nomad.store.services import CONSUL_SERVICE, Instance, Place, ServiceInstances
 from gloo_nomad.upstreams.hooks import SELECTOR, ServiceKey
 
@@ -35,6 +37,7 @@ FIELDS: Claims = {
         "subset_tags",
         "instance_tags",
         "instance_blacklist_tags",
+        "connect_enabled",
         "data_centers",
         "consistencyMode",
         "query_options",
@@ -49,6 +52,8 @@ TWIN_PREFIX: Final = "consul-svc:"
 TAGS_KEY: Final = "tags"
 DATACENTER_KEY: Final = "dc"
 SUBSET_METADATA: Final = "envoy.lb"
+EVERY_SERVICE: Final = "*"
+"""Stands in ``meshServices`` for all of them."""
 MAX_WEIGHT: Final = 65_535
 """Consul's bound for a service weight."""
 
@@ -101,14 +106,20 @@ def subset_selectors(upstream: upstream_pb2.Upstream) -> tuple[SELECTOR, ...]:
     return tuple(keys for keys in (datacenters, tags, both) if keys)
 
 
+def is_meshed(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings) -> bool:
+    """Whether the service is reached through Consul's mesh: ``connectEnabled``, or ``meshServices`` of the settings."""
+    named = own_value(settings, "meshServices")
+    return upstream.consul.connect_enabled or upstream.consul.service_name in named or EVERY_SERVICE in named
+
+
 def services(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings) -> tuple[ServiceKey, ...]:
     """The service in each datacenter of the upstream, else of the settings, else in the agent's own."""
     spec, annotations = upstream.consul, upstream.metadata.annotations
+    kind = MESH_SERVICE if is_meshed(upstream, settings) else CONSUL_SERVICE
     datacenters = spec.data_centers or settings.consul.service_discovery.data_centers or ("",)
     place = Place("", annotations.get(NAMESPACE, ""), annotations.get(PARTITION, ""), _reading(upstream, settings))
     return tuple(
-        (CONSUL_SERVICE, Ref(str(replace(place, datacenter=name)), spec.service_name))
-        for name in dict.fromkeys(datacenters)
+        (kind, Ref(str(replace(place, datacenter=name)), spec.service_name)) for name in dict.fromkeys(datacenters)
     )
 
 

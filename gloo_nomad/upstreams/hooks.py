@@ -13,6 +13,8 @@
     carry ``{"sni": name}`` in their transport socket metadata.
 ``services(upstream, settings)`` (optional)
     The services, as (kind, name), whose instances are the endpoints.
+``is_meshed(upstream, settings)`` (optional)
+    Whether those are reached through Consul's service mesh only.
 ``build_endpoints(upstream, cluster, instances)`` (optional)
     The ClusterLoadAssignment of those instances; a type that has it is served by EDS.
 ``endpoint_findings(upstream, instances)`` (optional)
@@ -80,6 +82,11 @@ def services(
 ) -> tuple[ServiceKey, ...]:
     """The services that the endpoints come from."""
     return cast("tuple[ServiceKey, ...]", module.services(upstream, settings)) if hasattr(module, "services") else ()
+
+
+def is_meshed(module: ModuleType, upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings) -> bool:
+    """Whether the endpoints are reached through Consul's service mesh only."""
+    return bool(module.is_meshed(upstream, settings)) if hasattr(module, "is_meshed") else False
 
 
 def subset_selectors(module: ModuleType, upstream: upstream_pb2.Upstream) -> tuple[SELECTOR, ...]:

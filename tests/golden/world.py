@@ -9,7 +9,7 @@ from google.protobuf import json_format, symbol_database
 
 from gloo_nomad import messages
 from gloo_nomad.api import codec
-from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.gen import secret_pb2, settings_pb2
 from gloo_nomad.api.kinds import KINDS, SETTINGS
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.endpoints import translate_endpoints
@@ -18,6 +18,7 @@ from gloo_nomad.reports import Problem
 from gloo_nomad.resources import ENDPOINTS, PUSH_ORDER, XdsSnapshot
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.memo import Memo
+from gloo_nomad.store.mesh import MESH_IDENTITY, MESH_SERVICE, MeshIdentity, parse_spiffe
 from gloo_nomad.store.services import CONSUL_SERVICE, NOMAD_SERVICE, Instance, Place, ServiceInstances
 from gloo_nomad.store.store import Store
 
@@ -74,7 +75,9 @@ def _to_entry(problem: Problem) -> dict[str, str]:
 
 def _to_change(document: Document, created: int) -> Change:
     """The change that a source would send for an object, for raw ``text`` under a ``key``, or for a service."""
-    if document["kind"] in {CONSUL_SERVICE, NOMAD_SERVICE}:
+    if document["kind"] == MESH_IDENTITY:
+        return _to_identity(document, created)
+    if document["kind"] in {CONSUL_SERVICE, MESH_SERVICE, NOMAD_SERVICE}:
         ref = Ref(_to_place(document), document["name"])
         numbered = enumerate(document["instances"])
         found = tuple(_to_instance(instance, number, document.get("datacenter", "")) for number, instance in numbered)
@@ -89,6 +92,14 @@ def _to_change(document: Document, created: int) -> Change:
     decoded = codec.decode(kind, text, ref)
     entry = Entry(decoded.message, decoded.rejection, decoded.status, created, created)
     return Change("golden", kind.name, {ref: entry})
+
+
+def _to_identity(document: Document, created: int) -> Change:
+    secret = json_format.ParseDict({"tls": document["tls"]}, secret_pb2.Secret())
+    place = parse_spiffe(document["uri"])
+    assert place is not None
+    identity = Entry(MeshIdentity(place, secret), created=created)
+    return Change("mesh", MESH_IDENTITY, {Ref("", document["name"]): identity})
 
 
 def _to_place(document: Document) -> str:

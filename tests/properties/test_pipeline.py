@@ -23,6 +23,8 @@ from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances
 from gloo_nomad.store.store import Store
+from tests.mesh_identity import identity_change
+from tests.pipeline.certificates import make_pair
 
 NAMES = ("a", "b", "c")
 NAMESPACE = "gloo-system"
@@ -116,6 +118,7 @@ upstreams = st.builds(
             {"static": {"hosts": [{"addr": "127.0.0.1", "port": 80}]}},
             {"static": {"hosts": [{"addr": "example.com", "port": 443}]}},
             {"consul": {"serviceName": "service-a"}},
+            {"consul": {"serviceName": "service-a", "connectEnabled": True}},
             {"static": {"hosts": [{"addr": "", "port": 99999}]}},
         ]
     ),
@@ -190,7 +193,8 @@ KINDS_OF_STEPS = (
 )
 deletes = st.tuples(st.just("delete"), st.sampled_from(KINDS_OF_STEPS), names)
 services = st.tuples(st.just("service"), names, st.integers(0, 2))
-steps = st.lists(st.one_of(puts, deletes, services), min_size=1, max_size=12)
+identities = st.tuples(st.just("identity"), st.integers(1, 2))
+steps = st.lists(st.one_of(puts, deletes, services, identities), min_size=1, max_size=12)
 
 
 def to_change(step: tuple[Any, ...], created: int) -> Change:
@@ -200,6 +204,8 @@ def to_change(step: tuple[Any, ...], created: int) -> Change:
     if step[0] == "service":
         found = tuple(Instance("127.0.0.1", 9000 + number, f"i{number}") for number in range(step[2]))
         return Change("services", CONSUL_SERVICE, {Ref("", f"service-{step[1]}"): Entry(ServiceInstances(found))})
+    if step[0] == "identity":
+        return identity_change(make_pair(f"gateway-{step[1]}"), make_pair("root"))
     kind, name, document = step
     decoded = codec.decode(KINDS[kind], codec.to_json(document).encode(), Ref(NAMESPACE, name))
     entry = Entry(decoded.message, decoded.rejection, decoded.status, created, created)
