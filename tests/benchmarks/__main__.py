@@ -37,7 +37,7 @@ def main() -> None:
 def build_table(results: list[Figures]) -> Table:
     """One row for each size."""
     table = Table("virtual services", "load to served", "change to served, median (max)", "CPU per change",
-                  "memory", "idle CPU", "RouteConfiguration", "bare Consul read")  # fmt: skip
+                  "memory", "idle CPU", "routes in all", "bare Consul read")  # fmt: skip
     for row in results:
         table.add_row(
             f"{row.virtual_services:,}",
