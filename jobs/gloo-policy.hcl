@@ -11,9 +11,19 @@ path "secret/metadata/gloo/*" {
   capabilities = ["read", "list"]
 }
 
+# Versions of all secrets in one request: OpenBao has it, Vault does not mind the rule.
+path "secret/detailed-metadata/gloo/*" {
+  capabilities = ["list"]
+}
+
 # KV v1 has neither part in its paths.
 path "secret/gloo/*" {
   capabilities = ["read", "list"]
+}
+
+# For Secrets that ask for a certificate: one rule for each mount path and role that they name.
+path "pki/issue/gloo" {
+  capabilities = ["create", "update"]
 }
 
 # To renew its own token, and to see whether `secret` is version 1 or 2.

@@ -16,7 +16,7 @@ LEVELS: Final = {
 }
 REDACTED: Final = "<redacted>"
 _NOISY: Final = ("uvicorn", "asyncio", "urllib3", "hvac", "grpc", "watchfiles")
-_SECRET_KEYS: Final = frozenset({"token", "password", "secret", "authorization", "private_key", "secret_id"})
+_SECRET_KEYS: Final = frozenset({"token", "password", "secret", "authorization", "private_key", "secret_id", "jwt"})
 
 
 def configure(level_name: str = "info", *, json: bool | None = None, stream: TextIO | None = None) -> None:

@@ -62,7 +62,9 @@ _INLINE: Final = ("inline_bytes", "inline_string")
 _HEADERS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-vault-token", "x-consul-token"}
 )
-_TELLING: Final = re.compile(r"(?i)(pass(word|wd)|secret|token|private_?key|api_?key|credential)s?$")
+_TELLING: Final = re.compile(
+    r"(?i)(pass(word|wd)|secret(_?id)?|token|jwt|private_?key|(api|access)_?key(_?id)?|credential)s?$"
+)
 _URL_USER: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@]+@")
 _PRIVATE_KEY: Final = "PRIVATE KEY--"
 

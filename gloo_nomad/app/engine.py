@@ -100,6 +100,15 @@ class Engine:
         self._listeners.append(event)
         return event
 
+    @contextmanager
+    def listening(self) -> Iterator[asyncio.Event]:
+        """The same for as long as the block lasts."""
+        event = self.listener()
+        try:
+            yield event
+        finally:
+            self._listeners.remove(event)
+
     def wake(self) -> None:
         """Tells the listeners that problems or objects may be different."""
         for event in self._listeners:

@@ -5,7 +5,7 @@ read the objects again. What was read stays in service meanwhile: the new source
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,24 +15,27 @@ from typing import Any, Final
 import structlog
 
 from gloo_nomad.api.kinds import ARTIFACT, CONFIG_KINDS, PROXY, SECRET, SETTINGS, Kind
-from gloo_nomad.app.clients import vault_client
 from gloo_nomad.app.consul_settings import blocking_wait, dns_interval
 from gloo_nomad.app.data_loss import was_emptied
 from gloo_nomad.app.engine import Engine, Services
+from gloo_nomad.app.secret_sources import (
+    all_listed,
+    certificate_problems,
+    follow_requests,
+    open_secret_sources,
+    secrets_key,
+)
 from gloo_nomad.app.service_watch import ServiceWatch
 from gloo_nomad.app.surviving import keep_running
 from gloo_nomad.clients.consul import ConsulClient
-from gloo_nomad.clients.vault import VaultClient
 from gloo_nomad.settings import RuntimeSettings, SettingsError
 from gloo_nomad.sources.consul_kv import ConsulKvSource
 from gloo_nomad.sources.directory import DirectorySource
 from gloo_nomad.sources.source import Source, SourceState
-from gloo_nomad.sources.vault_secrets import VaultPlace, VaultSecretsSource
 from gloo_nomad.store.change import Change
 
 log = structlog.get_logger(__name__)
 
-GATE_SECONDS: Final = 0.01
 RETRY_SECONDS: Final = 5.0
 ALL_KINDS: Final = (*CONFIG_KINDS, SETTINGS)
 _CONFIG: Final = "configuration"
@@ -84,10 +87,11 @@ class Sources:
         """Reads for ever."""
         for part in _PARTS if self.with_secrets else (_CONFIG,):
             self._states[part] = [SourceState(part, {part})]
+        self.engine.reporters.append(partial(certificate_problems, self.engine))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(_CONFIG, _config_key, self._read_config), name="configuration")
             if self.with_secrets:
-                tasks.create_task(self._follow(_SECRETS, _secrets_key, self._read_secrets), name="secrets")
+                tasks.create_task(self._follow(_SECRETS, secrets_key, self._read_secrets), name="secrets")
                 tasks.create_task(self._follow(_ARTIFACTS, _artifacts_key, self._read_artifacts), name="artifacts")
             for watch in self.watches:
                 name, key = watch.provider.name, partial(_service_key, watch)
@@ -152,21 +156,17 @@ class Sources:
 
     async def _read_secrets(self, settings: RuntimeSettings) -> None:
         async with AsyncExitStack() as stack:
-
-            def open_vault(vault: Any) -> VaultClient:
-                client = vault_client(vault, settings)
-                stack.push_async_callback(client.close)
-                return client
-
             while True:
                 try:
-                    sources = list(_secret_sources(settings, open_vault))
+                    opened = open_secret_sources(settings, self.engine, stack)
                 except SettingsError as failure:  # a file of its TLS settings went away
                     log.warning("secrets_unreadable", reason=str(failure))
                     await asyncio.sleep(RETRY_SECONDS)
                 else:
                     break
-            await self._pump_all(_SECRETS, sources)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._pump_all(_SECRETS, opened.all), name="stored secrets")
+                tasks.create_task(follow_requests(self.engine, opened), name="wanted certificates")
 
     async def _pump_all(self, part: str, sources: list[Source]) -> None:
         """Hands over what these sources say; what earlier ones said and none of these is forgotten at the end."""
@@ -178,7 +178,7 @@ class Sources:
 
     async def _forget_others(self, part: str, sources: list[Source]) -> None:
         names = {source.name for source in sources}
-        await _all_listed(lambda: self._states[part])
+        await all_listed(lambda: self._states[part])
         for name, kind in sorted(self._sent):
             if kind in _PARTS[part] and name not in names:
                 await self.engine.changes.put(Change(name, kind, complete=True))
@@ -198,7 +198,7 @@ class Sources:
     async def _open_gate(self) -> None:
         """Lets the engine begin when everything was read once, with the settings that were among it."""
         while not self.engine.sources_listed.is_set():
-            await _all_listed(lambda: self.states)
+            await all_listed(lambda: self.states)
             await self.engine.changes.join()
             if self._is_current() and all(state.listed for state in self.states):
                 await self.engine.begin()
@@ -207,17 +207,10 @@ class Sources:
         settings = self.engine.settings
         keys = {
             _CONFIG: _config_key(settings),
-            _SECRETS: _secrets_key(settings),
+            _SECRETS: secrets_key(settings),
             _ARTIFACTS: _artifacts_key(settings),
         }
         return all(self._running[part] == keys[part] for part in self._running if part in keys)
-
-
-async def _all_listed(states: Callable[[], Iterable[SourceState]]) -> None:
-    """Returns when each of these was read once; only at the beginning, so a short look now and then will do."""
-    await asyncio.sleep(GATE_SECONDS)
-    while not all(state.listed for state in states()):  # noqa: ASYNC110  # states are read, nothing to wait for
-        await asyncio.sleep(GATE_SECONDS)
 
 
 def _config_key(settings: RuntimeSettings) -> Key:
@@ -227,17 +220,6 @@ def _config_key(settings: RuntimeSettings) -> Key:
         settings.watch_namespaces,
         settings.translates_gateways,
         blocking_wait(settings),
-    )
-
-
-def _secrets_key(settings: RuntimeSettings) -> Key:
-    message = settings.message
-    return (
-        settings.watch_namespaces,
-        message.WhichOneof("secret_source"),
-        message.secret_options.SerializeToString(deterministic=True),
-        message.vault_secret_source.SerializeToString(deterministic=True),
-        message.directory_secret_source.SerializeToString(deterministic=True),
     )
 
 
@@ -256,26 +238,3 @@ def _artifacts_key(settings: RuntimeSettings) -> Key:
 def _service_key(watch: ServiceWatch, settings: RuntimeSettings) -> Key:
     consul = settings.message.consul
     return watch.provider.key(settings), consul.dns_address, dns_interval(settings)
-
-
-def _secret_sources(settings: RuntimeSettings, open_vault: Callable[[Any], VaultClient]) -> Iterable[Source]:
-    """Where secrets come from: ``secretOptions`` if it names sources, else ``secretSource``."""
-    message = settings.message
-    if message.secret_options.sources:
-        for number, source in enumerate(message.secret_options.sources):
-            if source.HasField("directory"):
-                folder = Path(source.directory.directory)
-                yield DirectorySource(folder, (SECRET,), settings.watch_namespaces, bare=True, name=f"secrets-{number}")
-            elif source.HasField("vault"):
-                yield _vault_source(source.vault, open_vault(source.vault), settings, f"vault-{number}")
-    elif message.WhichOneof("secret_source") == "directory_secret_source":
-        folder = Path(message.directory_secret_source.directory)
-        yield DirectorySource(folder, (SECRET,), settings.watch_namespaces, name="secrets")
-    elif message.WhichOneof("secret_source") == "vault_secret_source":
-        vault = message.vault_secret_source
-        yield _vault_source(vault, open_vault(vault), settings, "vault")
-
-
-def _vault_source(vault: Any, client: VaultClient, settings: RuntimeSettings, name: str) -> VaultSecretsSource:
-    place = VaultPlace(vault.path_prefix or "secret", vault.root_key or "gloo")
-    return VaultSecretsSource(client, place, settings.watch_namespaces, name=name)

@@ -10,7 +10,7 @@ from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.kinds import GATEWAY
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.cli.errors import CommandError
-from gloo_nomad.cli.placeholders import stand_in
+from gloo_nomad.cli.placeholders import stand_in, stand_in_for_issued
 from gloo_nomad.envoy.endpoints import translate_endpoints
 from gloo_nomad.frontdoor.defaults import build_default_gateways
 from gloo_nomad.frontdoor.documents import UNKNOWN, Document, parse_documents
@@ -71,9 +71,10 @@ def translate_documents(documents: tuple[Document, ...]) -> Offline:
     settings = settings_among(documents) or settings_pb2.Settings()
     secrets, unchecked = stand_in(documents)
     snapshot = lay_over(ConfigSnapshot(), (*documents, *secrets, *default_gateways(documents, settings)))
+    snapshot, unissued = stand_in_for_issued(snapshot)
     translation = Pipeline().translate(snapshot, settings)
     unreadable = tuple(problem for document in documents for problem in located(document))
-    problems = (*unreadable, *duplicates(documents), *translation.problems, *unchecked)
+    problems = (*unreadable, *duplicates(documents), *translation.problems, *unchecked, *unissued)
     return Offline(
         documents, snapshot, tuple(sorted(set(problems), key=_order)), _with_endpoints(translation, snapshot)
     )

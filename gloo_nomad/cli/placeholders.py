@@ -6,20 +6,23 @@ taken as present, with a warning that its content was not checked.
 
 import datetime as dt
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from google.protobuf.message import Message
 
 from gloo_nomad.api.gen import secret_pb2
 from gloo_nomad.api.kinds import SECRET
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.frontdoor.documents import Document
 from gloo_nomad.reports import Problem, Severity
+from gloo_nomad.store.issued import ISSUED, IssuedCertificate, requests_of
+from gloo_nomad.store.snapshot import ConfigSnapshot
 
 _TLS: Final = frozenset({"gloo.solo.io.SslConfig", "gloo.solo.io.UpstreamSslConfig"})
 _HEADER_FIELDS: Final = frozenset({"header_secret_ref"})
@@ -45,6 +48,20 @@ def stand_in(documents: Iterable[Document]) -> tuple[tuple[Document, ...], tuple
     return tuple(added.values()), tuple(warnings)
 
 
+def stand_in_for_issued(snapshot: ConfigSnapshot) -> tuple[ConfigSnapshot, tuple[Problem, ...]]:
+    """The snapshot with a certificate for each Secret that asks Vault for one, and a warning on each."""
+    requests = requests_of(snapshot.of(SECRET.name).items())
+    issued = {
+        ref: IssuedCertificate(request, _build_secret(ref, is_tls=True)) for ref, request in requests.items() if request
+    }
+    if not issued:
+        return snapshot, ()
+    collections = MappingProxyType({**snapshot.collections, ISSUED: snapshot.of(ISSUED).replace(issued)})
+    message = "Vault is not asked for its certificate here; its content is not checked"
+    warnings = tuple(Problem(Severity.WARNING, SECRET.object_ref(ref), "", message) for ref in issued)
+    return replace(snapshot, collections=collections), warnings
+
+
 def _references(message: Any, namespace: str) -> Iterator[tuple[Ref, bool]]:
     """All secrets that a message refers to, and whether each holds a certificate."""
     is_tls = message.DESCRIPTOR.full_name in _TLS
@@ -66,7 +83,7 @@ def _held_messages(field: Any, value: Any) -> Iterable[Any]:
     return value if field.is_repeated else (value,)
 
 
-def _build_secret(ref: Ref, *, is_tls: bool) -> Message:
+def _build_secret(ref: Ref, *, is_tls: bool) -> secret_pb2.Secret:
     secret = secret_pb2.Secret()
     secret.metadata.namespace, secret.metadata.name = ref
     if is_tls:

@@ -16,7 +16,14 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from gloo_nomad.clients.address import Tls
-from gloo_nomad.clients.http import BadAnswerError, TimedOutError, UnreachableError, WorldError, excerpt
+from gloo_nomad.clients.http import (
+    BadAnswerError,
+    BadRequestError,
+    TimedOutError,
+    UnreachableError,
+    WorldError,
+    excerpt,
+)
 
 T = TypeVar("T")
 THREADS: Final = 4
@@ -54,6 +61,8 @@ class Threads:
             raise
         except TimeoutError:
             raise TimedOutError(f"{where}: no complete answer within {self._timeout:g} s") from None
+        except requests.exceptions.InvalidHeader:  # its text quotes the header
+            raise BadRequestError(f"{where}: the token or namespace has a character that no header may have") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as failure:
             raise connection_error(failure, where) from None
         except Exception as failure:

@@ -3,36 +3,21 @@
 hvac does the talking, in threads. Texts of exceptions name paths, never what is stored there.
 """
 
-import asyncio
-import random
-from collections.abc import Awaitable, Callable, Mapping
+import datetime as dt
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import hvac
-import hvac.exceptions
-import structlog
 
 from gloo_nomad.clients.address import NO_TLS, Address, Tls
 from gloo_nomad.clients.blocking import Report
-from gloo_nomad.clients.http import (
-    BadRequestError,
-    ForbiddenError,
-    NotFoundError,
-    RateLimitedError,
-    SealedError,
-    ServerError,
-    WorldError,
-    excerpt,
-)
+from gloo_nomad.clients.http import BadRequestError, ForbiddenError, NotFoundError
 from gloo_nomad.clients.threads import Threads, open_session
 from gloo_nomad.clients.token import NO_TOKEN, Token
-
-log = structlog.get_logger(__name__)
-
-_RETRY: Final = 10.0
-_FOREVER: Final = 600.0
-"""Seconds until a token that does not expire is looked at again: its file may hold another one by then."""
+from gloo_nomad.clients.vault_errors import NoMountError, translate_failure
+from gloo_nomad.clients.vault_logins import Login
+from gloo_nomad.clients.vault_session import Lifetime, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +26,8 @@ class VaultOptions:
 
     address: Address
     token: Token = NO_TOKEN
+    login: Login | None = None
+    """Where the token comes from, in place of ``token``."""
     namespace: str = ""
     """Vault Enterprise and OpenBao."""
     tls: Tls = NO_TLS
@@ -59,12 +46,13 @@ class StoredSecret:
     version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
-    """How long a token lives on, in seconds; 0 for ever."""
+@dataclass(frozen=True, slots=True, repr=False)
+class IssuedPair:
+    """A certificate, its key, and the certificates above it from its issuer to the root, as PEM."""
 
-    ttl: float
-    renewable: bool
+    certificate: str
+    private_key: str
+    chain: tuple[str, ...]
 
 
 class VaultClient:
@@ -74,7 +62,12 @@ class VaultClient:
         self.options = options
         self._session = open_session(options.tls)
         self._threads = Threads(f"Vault at {options.address}", options.timeout * 1.5)
-        self._api = hvac.Client(
+        self._api = self._open()
+        self._tokens = Session(options.token, options.login, self._open(), self._call_once)
+
+    def _open(self) -> Any:
+        options = self.options
+        return hvac.Client(
             url=options.address.base,
             token="",
             namespace=options.namespace or None,
@@ -125,9 +118,23 @@ class VaultClient:
             )
         except NotFoundError:
             return 0
-        current = int(answer["data"]["current_version"])
-        state = answer["data"]["versions"].get(str(current), {})
-        return 0 if state.get("deletion_time") or state.get("destroyed") else current
+        return _current_version(answer["data"])
+
+    async def list_versions(self, mount: str, path: str) -> Mapping[str, int] | None:
+        """The same for all names below a path in one request; folders are left out.
+
+        None where the server does not know the request (only OpenBao does), the token may not make it, or nothing is
+        there. https://openbao.org/api-docs/secret/kv/kv-v2/
+        """
+        target = f"/v1/{mount}/detailed-metadata/{path}"
+        try:
+            answer = await self._call(f"versions below {mount}/{path}", lambda: self._api.adapter.list(target))
+        except (NotFoundError, ForbiddenError, BadRequestError):
+            return None
+        known = answer["data"].get("key_info")
+        if not isinstance(known, dict):
+            return None
+        return {name: _current_version(known[name]) for name in sorted(known) if not name.endswith("/")}
 
     async def read_secret(self, mount: str, path: str, version: int = 2) -> StoredSecret | None:
         """The secret at a path, None if there is none; *version* is the engine's."""
@@ -158,72 +165,53 @@ class VaultClient:
             f"delete {mount}/{path}", lambda: engine.delete_metadata_and_all_versions(path, mount_point=mount)
         )
 
+    async def issue_certificate(self, mount: str, role: str, parameters: Mapping[str, str]) -> IssuedPair:
+        """A new certificate of a PKI engine; *parameters* are those of its API, ``common_name`` among them."""
+        asked = {name: value for name, value in parameters.items() if name != "common_name"}
+        name = parameters["common_name"]
+        answer = await self._call(
+            f"certificate of {mount}/issue/{role}",
+            lambda: self._api.secrets.pki.generate_certificate(role, name, dict(asked), mount_point=mount),
+        )
+        data = answer["data"]
+        chain = tuple(data.get("ca_chain") or (data["issuing_ca"],))
+        return IssuedPair(data["certificate"], data["private_key"], chain)
+
     async def look_up_token(self) -> Lifetime:
         """How long the present token lives."""
-        answer = await self._call("token", self._api.auth.token.lookup_self)
-        return Lifetime(float(answer["data"]["ttl"]), bool(answer["data"].get("renewable")))
+        return await self._tokens.look_up()
 
     async def renew_token(self) -> Lifetime:
         """Prolongs the present token."""
-        answer = await self._call("renewal of the token", self._api.auth.token.renew_self)
-        return Lifetime(float(answer["auth"]["lease_duration"]), bool(answer["auth"]["renewable"]))
+        return await self._tokens.renew()
 
-    async def keep_token(self, report: Report, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Prolongs the token for ever, each time when a third of what remains of its life is over.
-
-        A token that may not look at itself is left alone: it is of use as long as reading works.
-        """
-        while True:
-            try:
-                lifetime = await self.look_up_token()
-                report(None)
-                await sleep(renewal_delay(lifetime, random.random()))  # noqa: S311  # jitter
-                if lifetime.ttl and lifetime.renewable:
-                    await self.renew_token()
-            except ForbiddenError:
-                log.info("token not renewable by itself", server=str(self.options.address))
-                await sleep(_FOREVER)
-            except WorldError as failure:
-                report(failure)
-                await sleep(_RETRY)
+    async def keep_token(self, report: Report) -> None:
+        """Keeps the token alive for ever (``vault_session``)."""
+        await self._tokens.keep(report)
 
     def _engine(self, version: int) -> Any:
         return self._api.secrets.kv.v2 if version == 2 else self._api.secrets.kv.v1
 
     async def _call(self, what: str, function: Callable[[], Any]) -> Any:
-        self._api.token = self.options.token.read()
-        return await self._threads.call(what, function, _translate)
+        """Calls with the present token, and once more if that was refused and there is another one now."""
+        token = self._api.token = await self._tokens.token()
+        try:
+            return await self._call_once(what, function)
+        except ForbiddenError:
+            if not await self._tokens.replace(token):
+                raise
+        self._api.token = await self._tokens.token()
+        return await self._call_once(what, function)
+
+    async def _call_once(self, what: str, function: Callable[[], Any]) -> Any:
+        return await self._threads.call(what, function, translate_failure)
 
 
-class NoMountError(NotFoundError):
-    """There is no engine at the path: a mistake in the settings or in Vault, not an empty engine."""
-
-
-def renewal_delay(lifetime: Lifetime, jitter: float) -> float:
-    """Seconds until a token is to be renewed; *jitter* is between 0 and 1."""
-    if not lifetime.ttl:
-        return _FOREVER
-    return max(1.0, min(lifetime.ttl / 3, _FOREVER) * (0.9 + 0.2 * jitter))
-
-
-_KINDS: Final[Mapping[type[Exception], type[WorldError]]] = {
-    hvac.exceptions.Unauthorized: ForbiddenError,
-    hvac.exceptions.Forbidden: ForbiddenError,
-    hvac.exceptions.RateLimitExceeded: RateLimitedError,
-    hvac.exceptions.InternalServerError: ServerError,
-    hvac.exceptions.BadGateway: ServerError,
-    hvac.exceptions.VaultDown: SealedError,
-    hvac.exceptions.VaultNotInitialized: SealedError,
-}
-
-
-def _translate(failure: Exception, where: str) -> WorldError | None:
-    """The same failure as one of ours, with the server's reasons and without its body."""
-    if not isinstance(failure, hvac.exceptions.VaultError):
-        return None
-    reasons = excerpt(", ".join(map(str, failure.errors or ()))) or type(failure).__name__
-    if isinstance(failure, hvac.exceptions.InvalidPath):
-        kind: type[WorldError] = NoMountError if "no handler for route" in reasons else NotFoundError
-    else:
-        kind = _KINDS.get(type(failure), BadRequestError)
-    return kind(f"{where}: {reasons}")
+def _current_version(metadata: Mapping[str, Any]) -> int:
+    """The version in force, 0 if it is gone. A time of deletion may lie ahead (``delete_version_after``)."""
+    current = int(metadata["current_version"])
+    state = metadata["versions"].get(str(current), {})
+    deleted = state.get("deletion_time")
+    if state.get("destroyed") or (deleted and dt.datetime.fromisoformat(deleted) <= dt.datetime.now(dt.UTC)):
+        return 0
+    return current

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from gloo_nomad.demo.processes import ServerError, ServerProcess, start_process,
 
 ROOT_TOKEN: Final = "root"  # noqa: S105  # the documented token of a development server
 """Of a development server; nothing else accepts it."""
+
+_UNSEAL_KEY: Final = re.compile(r"Unseal Key: (\S+)")
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,19 @@ class OpenBao:
         """What a client needs to find this server and be let in."""
         return {"VAULT_ADDR": self.address, "VAULT_TOKEN": self.token}
 
-    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+    @property
+    def unseal_key(self) -> str:
+        """What unseals it again; a development server tells it in its log."""
+        found = _UNSEAL_KEY.search(self.server.log.read_text())
+        return found[1] if found else ""
+
+    def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """One request to ``/v1/PATH`` with the root token; raises ``ServerError`` for an error status."""
         content = None if body is None else json.dumps(body).encode()
-        answer = fetch(self.port, f"/v1/{path}", method=method, body=content, headers={"X-Vault-Token": self.token})
+        sent = {"X-Vault-Token": self.token, **(headers or {})}
+        answer = fetch(self.port, f"/v1/{path}", method=method, body=content, headers=sent)
         if answer.status >= 400:
             raise ServerError(f"{method} {path}: {answer.status} {answer.text.strip()}")
         return answer

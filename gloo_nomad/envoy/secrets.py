@@ -26,7 +26,7 @@ from gloo_nomad.store.memo import Memo
 
 READS: Claims = {
     "gloo.solo.io.SSLFiles": ("tls_cert", "tls_key", "root_ca", "ocsp_staple"),
-    "gloo.solo.io.Secret": ("metadata", "tls"),
+    "gloo.solo.io.Secret": ("metadata", "tls", "extensions"),
     "gloo.solo.io.TlsSecret": ("cert_chain", "private_key", "root_ca", "ocsp_staple"),
 }
 

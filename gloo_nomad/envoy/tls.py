@@ -12,6 +12,7 @@ from gloo_nomad.acceptance.names import server_name_fault
 from gloo_nomad.api.gen import settings_pb2, ssl_pb2
 from gloo_nomad.api.kinds import SECRET
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.envoy.issued import find_issued
 from gloo_nomad.envoy.names import TLS_SOCKET
 from gloo_nomad.envoy.resources import ads
 from gloo_nomad.envoy.secret_servers import translate_server
@@ -161,9 +162,12 @@ def _find_material(config: AnyTls, scope: TlsScope) -> tuple[TlsMaterial, list[F
             secret = scope.reads.get(SECRET.name, ref)
             if secret is None:
                 return NO_MATERIAL, [_missing(ref, scope.settings)]
-            material = translate_secret(ref, secret, scope.memo)
-            faults = (material.certificate_fault, material.authority_fault)
-            return material, [error("secretRef", f"secret {ref}: {fault}") for fault in dict.fromkeys(faults) if fault]
+            served, findings = find_issued(ref, secret, scope.reads)
+            if served is None:
+                return NO_MATERIAL, [*findings]
+            material = translate_secret(ref, served, scope.memo)
+            faults = dict.fromkeys((material.certificate_fault, material.authority_fault))
+            return material, [*findings, *(error("secretRef", f"secret {ref}: {fault}") for fault in faults if fault)]
         case "ssl_files":
             material = translate_files(config.ssl_files, scope.memo)
             fault = material.certificate_fault

@@ -1,8 +1,11 @@
 """Secrets in Vault's KV engine: ``<path prefix>/data/<root>/gloo.solo.io/v1/Secret/<namespace>/<name>``.
 
 Vault cannot push. What is looked at again and again are the lists of names and each secret's version; a secret itself
-is read when its version is another one. A Vault that is sealed, slow or forbids is not an empty one: as long as it
-cannot be read nothing is said, and what was known stays in service.
+is read when its version is another one. OpenBao gives the versions with the list, one request for each namespace; of
+Vault they are asked one by one. The first version of the engine has none: there every secret is read.
+
+A Vault that is sealed, slow or forbids is not an empty one: as long as it cannot be read nothing is said, and what was
+known stays in service. Nor is one that is empty after it could not be read.
 """
 
 import asyncio
@@ -20,7 +23,7 @@ from gloo_nomad.api.codec import Rejection
 from gloo_nomad.api.kinds import SECRET
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.clients.blocking import BACK_OFF
-from gloo_nomad.clients.http import ForbiddenError, WorldError
+from gloo_nomad.clients.http import BadAnswerError, ForbiddenError, WorldError
 from gloo_nomad.clients.vault import VaultClient
 from gloo_nomad.sources.source import SourceState, cancel
 from gloo_nomad.store.change import Change, Entry
@@ -36,6 +39,8 @@ class VaultPlace:
 
     mount: str = "secret"
     root_key: str = "gloo"
+    engine: int = 0
+    """The version of the KV engine; 0 to ask for it."""
 
     @property
     def folder(self) -> str:
@@ -52,6 +57,8 @@ class SecretsReader:
     namespaces: frozenset[str]
     engine: int = 0
     """The KV engine's version; 0 until it is known."""
+    lists_versions: bool = True
+    """Whether the server gives versions with a list; taken as true until it is known better."""
     _entries: dict[Ref, Entry] = field(default_factory=dict)
     _trusted: bool = False
 
@@ -61,15 +68,22 @@ class SecretsReader:
         After a failure all are read anew, whatever their versions: it may be another Vault, or a restored one.
         """
         trusted, self._trusted = self._trusted, False
-        self.engine = self.engine if trusted else await self.client.kv_version(self.place.mount)
-        refs = await self._list()
+        if not trusted:
+            self.engine = self.place.engine or await self.client.kv_version(self.place.mount)
+            self.lists_versions = self.engine == 2
+        versions = await self._list()
         before, found = self._entries, dict[Ref, Entry]()
-        pending = sorted(refs, reverse=True)
+        if before and not versions and not trusted:
+            raise BadAnswerError(
+                f"Vault at {self.client.options.address} has no secret below {self.place.mount}/{self.place.folder}, "
+                f"where there were {len(before)} before it failed; they stay in service until there is one again"
+            )
+        pending = sorted(versions, reverse=True)
 
         async def work() -> None:
             while pending:
                 ref = pending.pop()
-                entry = await self._read(ref, before.get(ref), trusted=trusted)
+                entry = await self._read(ref, before.get(ref) if trusted else None, versions[ref], before.get(ref))
                 if entry is not None:
                     found[ref] = entry
 
@@ -78,34 +92,45 @@ class SecretsReader:
         self._trusted = True
         return self._entries
 
-    async def _list(self) -> list[Ref]:
-        """The names of all secrets in the watched namespaces."""
-        names = await self._names("")
-        refs = [Ref("", name) for name in names if not name.endswith("/") and not self.namespaces]
+    async def _list(self) -> dict[Ref, int | None]:
+        """The names of all secrets in the watched namespaces, with their versions if those come with the list."""
+        names = await self.client.list_names(self.place.mount, self.place.folder, self.engine)
+        found: dict[Ref, int | None] = {
+            Ref("", name): None for name in names if not name.endswith("/") and not self.namespaces
+        }
         for namespace in (name.rstrip("/") for name in names if name.endswith("/")):
             if not self.namespaces or namespace in self.namespaces:
-                found = await self._names(namespace)
-                refs += [Ref(namespace, name) for name in found if not name.endswith("/")]
-        return refs
+                for name, version in (await self._list_namespace(namespace)).items():
+                    found[Ref(namespace, name)] = version
+        return found
 
-    async def _names(self, namespace: str) -> tuple[str, ...]:
-        path = f"{self.place.folder}/{namespace}".rstrip("/")
-        return await self.client.list_names(self.place.mount, path, self.engine)
+    async def _list_namespace(self, namespace: str) -> Mapping[str, int | None]:
+        path = f"{self.place.folder}/{namespace}"
+        if self.lists_versions:
+            versions = await self.client.list_versions(self.place.mount, path)
+            if versions is not None:
+                return versions
+        names = await self.client.list_names(self.place.mount, path, self.engine)
+        self.lists_versions = self.lists_versions and not names
+        return {name: None for name in names if not name.endswith("/")}
 
-    async def _read(self, ref: Ref, before: Entry | None, *, trusted: bool) -> Entry | None:
-        """The secret of that name; None if there is none. One that may not be read is rejected, alone."""
+    async def _read(self, ref: Ref, known: Entry | None, version: int | None, last: Entry | None) -> Entry | None:
+        """The secret of that name; None if there is none. One that may not be read is rejected, alone.
+
+        *known* is returned if its version is still the present one; *last* if the secret may not be read any more.
+        """
         path = "/".join(part for part in (self.place.folder, ref.namespace, ref.name) if part)
         try:
-            if trusted and self.engine == 2 and before is not None and before.version:
+            if version is None and self.engine == 2 and known is not None and known.version:
                 version = await self._version(path)
-                if version == before.version:
-                    return before
-                if version == 0:
-                    return None
+            if version == 0:
+                return None
+            if known is not None and version == known.version and not _is_forbidden(known):
+                return known
             stored = await self.client.read_secret(self.place.mount, path, self.engine)
         except ForbiddenError:
             message = f"Vault forbids to read {self.place.mount}/{path}; grant read on it in the policy of the token"
-            return before if before and before.value is not None else Entry(None, Rejection("", message))
+            return last if last and last.value is not None else Entry(None, Rejection("", message))
         return None if stored is None else _decode(ref, path, stored.data, stored.version)
 
     async def _version(self, path: str) -> int | None:
@@ -114,6 +139,11 @@ class SecretsReader:
             return await self.client.current_version(self.place.mount, path)
         except ForbiddenError:
             return None
+
+
+def _is_forbidden(entry: Entry) -> bool:
+    """Whether the secret could not be read last time: its entry has no version."""
+    return not entry.version
 
 
 class VaultSecretsSource:

@@ -18,7 +18,8 @@ from gloo_nomad.clients.http import (
     WorldError,
 )
 from gloo_nomad.clients.token import Token
-from gloo_nomad.clients.vault import NoMountError, VaultClient, VaultOptions
+from gloo_nomad.clients.vault import VaultClient, VaultOptions
+from gloo_nomad.clients.vault_errors import NoMountError
 from gloo_nomad.demo.openbao import OpenBao
 
 pytestmark = pytest.mark.bao

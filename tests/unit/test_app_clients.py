@@ -8,7 +8,8 @@ from google.protobuf import json_format
 
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.app.clients import check_clients, consul_options, vault_client
+from gloo_nomad.app.clients import check_clients, consul_options
+from gloo_nomad.app.vault import vault_client
 from gloo_nomad.clients.vault import VaultOptions
 from gloo_nomad.settings import RuntimeSettings, SettingsError
 

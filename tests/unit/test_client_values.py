@@ -18,7 +18,8 @@ from gloo_nomad.clients.http import (
     refusal,
 )
 from gloo_nomad.clients.token import Token
-from gloo_nomad.clients.vault import Lifetime, VaultOptions, renewal_delay
+from gloo_nomad.clients.vault import VaultOptions
+from gloo_nomad.clients.vault_session import Lifetime, renewal_delay
 
 CANARY = "canary-5f1d"
 
@@ -121,12 +122,13 @@ def test_batches_are_what_consul_takes() -> None:
         (Lifetime(0, renewable=False), 0.5, 600),
         (Lifetime(900, renewable=True), 0.5, 300),
         (Lifetime(900, renewable=True), 0.0, 270),
-        (Lifetime(1, renewable=True), 0.5, 1),
-        (Lifetime(2_764_800, renewable=True), 0.5, 600),
+        (Lifetime(900, renewable=True), 1.0, 330),
+        (Lifetime(0.1, renewable=True), 0.5, 0.2),
+        (Lifetime(2_764_800, renewable=True), 0.5, 921_600),
     ],
 )
 def test_token_is_renewed_at_a_third(lifetime: Lifetime, jitter: float, delay: float) -> None:
-    """A token is renewed when a third of its remaining life is over, never in a hurry and never after ten minutes."""
+    """A token is renewed when a third of its remaining life is over, and never in a hurry."""
     assert renewal_delay(lifetime, jitter) == pytest.approx(delay)
 
 

@@ -73,7 +73,6 @@ def test_top_fields(name: str, *, supported: bool) -> None:
         ("gloo", "validationBindAddr"),
         ("gloo", "enableRestEds"),
         ("gateway.validation", "alwaysAccept"),
-        ("vaultSecretSource", "aws"),
     ],
 )
 def test_fields_below(path: str, name: str) -> None:

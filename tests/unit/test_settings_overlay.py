@@ -183,7 +183,7 @@ def test_an_object_is_taken_and_given_up() -> None:
     ("top", "told"),
     [
         ({"vaultSecretSource": {"address": "::::"}}, "vaultSecretSource.address"),
-        ({"vaultSecretSource": {"address": "http://v:1", "aws": {}}}, "vaultSecretSource.aws is not supported"),
+        ({"vaultSecretSource": {"address": "http://v:1", "aws": {}}}, "vaultSecretSource.aws.accessKeyId: is missing"),
         (
             {"vaultSecretSource": {"address": "https://v:1", "tlsConfig": {"caCert": "/nowhere/ca.pem"}}},
             "vaultSecretSource.tlsConfig",
