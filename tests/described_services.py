@@ -1,5 +1,7 @@
 """Services that say what they offer: a gRPC server with reflection, and an HTTP server with OpenAPI documents."""
 
+import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,8 @@ import grpc
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from gloo_nomad.demo.certificates import KeyPair
 
 V1, V1ALPHA = "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"
 PETS = "pets.Pets"
@@ -116,8 +120,8 @@ class Documents:
 
 
 @contextmanager
-def serve_documents(pages: Mapping[str, Any], port: int = 0) -> Iterator[Documents]:
-    """An HTTP server with these pages."""
+def serve_documents(pages: Mapping[str, Any], port: int = 0, pair: KeyPair | None = None) -> Iterator[Documents]:
+    """An HTTP server with these pages, over TLS if it gets a certificate."""
     documents = Documents(pages=dict(pages))
 
     class Handler(BaseHTTPRequestHandler):
@@ -138,6 +142,10 @@ def serve_documents(pages: Mapping[str, Any], port: int = 0) -> Iterator[Documen
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
+    if pair is not None:
+        server.socket = _server_context(pair).wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     documents.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -147,3 +155,12 @@ def serve_documents(pages: Mapping[str, Any], port: int = 0) -> Iterator[Documen
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def _server_context(pair: KeyPair) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(f"{pair.certificates}{pair.private_key}".encode())
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context

@@ -18,6 +18,7 @@ from gloo_nomad.app.engine import Engine, Outputs
 from gloo_nomad.app.functions import Functions
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
 from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_proxy_debug, serve_xds, write_statuses
+from gloo_nomad.app.instances import Instances
 from gloo_nomad.app.mesh import IdentityProvider, IdentityWatch, MeshProvider
 from gloo_nomad.app.nomad_client import nomad_options
 from gloo_nomad.app.service_providers import ConsulProvider, NomadProvider, Provider
@@ -208,7 +209,7 @@ class _Process:
             jobs["leader discovery"] = leader.run
             jobs["catalog"] = partial(watch_catalog, discovery)
             jobs["discovery"] = discovery.run
-            jobs["functions"] = Functions(self.engine, client, leader).run
+            jobs["functions"] = Functions(self.engine, client, leader, Instances(client, self.nomad)).run
         return jobs
 
     def _objects(self) -> ObjectStore:

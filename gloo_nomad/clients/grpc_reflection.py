@@ -167,6 +167,7 @@ class _Conversation:
             self._take(await self._ask(file_by_filename=name))
             if name not in self.files:
                 self.files[name] = _well_known(name)
+                self.imported.update(self.files[name].dependency)
 
 
 def _well_known(name: str) -> Any:

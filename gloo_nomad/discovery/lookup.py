@@ -1,5 +1,6 @@
 """One look at one Upstream: its service is asked for a document, or for its services by reflection."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -97,7 +98,7 @@ async def _ask_reflection(upstream: upstream_pb2.Upstream, origin: Origin) -> Ou
         found = await reflect(origin.address, origin.tls)
     except NotFoundError as failure:
         return Outcome(absent=True, reason=str(failure))
-    services = usable_services(found)
+    services = await asyncio.to_thread(usable_services, found)
     if not services:
         return Outcome(absent=True, reason="reflection names no service that can be translated for")
     reason = f"left out: {', '.join(sorted({*found.services} - {*services}))}" if services != found.services else ""
@@ -108,7 +109,7 @@ async def _read_document(upstream: upstream_pb2.Upstream, origins: Sequence[Orig
     """The document that the user named: it stands in the object, or at an address of the Upstream itself."""
     info = service_spec(upstream).rest.swagger_info
     if info.WhichOneof("swagger_spec") == "inline":
-        return _with_named(upstream, read_functions(info.inline.encode()))
+        return _with_named(upstream, await asyncio.to_thread(read_functions, info.inline.encode()))
     path = own_path(info.url, origins)
     if origins and not path:
         return Outcome(reason="swaggerInfo.url leads to no address of the Upstream itself; write its path, or inline")

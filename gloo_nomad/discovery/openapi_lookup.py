@@ -6,6 +6,7 @@ some services answer every path with, is the same as none.
 
 import asyncio
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from gloo_nomad.clients.http import BadAnswerError, HttpOptions, HttpSession
@@ -30,6 +31,8 @@ HEADERS: Final = {
     "X-Gloo-Discovery": "Swagger-Discovery",
     "Accept": "application/json, application/yaml;q=0.9, */*;q=0.5",
 }
+MAX_REMEMBERED: Final = 256 * 1024
+"""Bytes of a document that is kept in memory with what it means."""
 TIMEOUT: Final = 5.0
 """Seconds for one answer."""
 
@@ -75,7 +78,16 @@ async def _read(session: HttpSession, path: str) -> FoundFunctions | str:
 
 
 def read_functions(body: bytes) -> FoundFunctions | str:
-    """The functions in a document, or why it is none."""
+    """The functions in a document, or why it is none. A document that is read again and again is understood once."""
+    return _remembered(body) if len(body) <= MAX_REMEMBERED else _translate(body)
+
+
+@lru_cache(maxsize=64)
+def _remembered(body: bytes) -> FoundFunctions | str:
+    return _translate(body)
+
+
+def _translate(body: bytes) -> FoundFunctions | str:
     try:
         document: dict[str, Any] = parse_document(body)
     except NoDocumentError as failure:

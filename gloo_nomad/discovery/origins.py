@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from gloo_nomad.acceptance.names import address_fault
 from gloo_nomad.api.gen import upstream_pb2
 from gloo_nomad.clients.address import NO_TLS, Address, Tls
-from gloo_nomad.store.services import Instance
+from gloo_nomad.store.services import ServiceInstances
+from gloo_nomad.upstreams.consul import wanted_instances
 from gloo_nomad.upstreams.static import wants_tls
 
 MAX_ORIGINS: Final = 3
@@ -40,11 +41,11 @@ def static_origins(upstream: upstream_pb2.Upstream, *, insecure: bool) -> tuple[
 
 
 def instance_origins(
-    upstream: upstream_pb2.Upstream, instances: Iterable[Instance], *, insecure: bool
+    upstream: upstream_pb2.Upstream, instances: ServiceInstances, *, insecure: bool
 ) -> tuple[Origin, ...]:
-    """The first healthy instances with the tags that a ``consul`` Upstream asks for."""
-    needed, refused = set(upstream.consul.instance_tags), set(upstream.consul.instance_blacklist_tags)
-    wanted = [item for item in instances if needed.issubset(item.tags) and refused.isdisjoint(item.tags)]
+    """The first instances that a ``consul`` Upstream wants, in its datacenters if it names some."""
+    places = set(upstream.consul.data_centers)
+    wanted = [item for item in wanted_instances(upstream, [instances]) if not places or item.datacenter in places]
     return _origins(upstream, [(item.address, item.port, "") for item in wanted], insecure=insecure)
 
 

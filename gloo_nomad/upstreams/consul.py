@@ -140,7 +140,7 @@ def build_endpoints(upstream: upstream_pb2.Upstream, cluster: str, instances: It
     assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster)
     seen: set[tuple[str, int]] = set()
     for priority, group in enumerate(_priorities(instances)):
-        found = [instance for instance in _wanted(upstream, group) if not _fault(instance)]
+        found = [instance for instance in wanted_instances(upstream, group) if not _fault(instance)]
         locality = assignment.endpoints.add(priority=priority)
         for instance in sorted(found, key=lambda instance: (instance.address, instance.port)):
             address = (instance.address, instance.port)
@@ -162,7 +162,7 @@ def _priorities(instances: Iterable[ServiceInstances]) -> Iterator[list[ServiceI
 
 def endpoint_findings(upstream: upstream_pb2.Upstream, instances: Iterable[ServiceInstances]) -> Iterator[Finding]:
     """A warning for each instance that Envoy cannot be told."""
-    for instance in _wanted(upstream, instances):
+    for instance in wanted_instances(upstream, instances):
         if fault := _fault(instance):
             yield warning("consul.serviceName", f"instance {instance.id} is left out: {fault}")
 
@@ -180,8 +180,8 @@ def _subset_tags(upstream: upstream_pb2.Upstream) -> tuple[str, ...]:
     return tuple(sorted(set(upstream.consul.subset_tags or upstream.consul.service_tags)))
 
 
-def _wanted(upstream: upstream_pb2.Upstream, instances: Iterable[ServiceInstances]) -> list[Instance]:
-    """Instances with all ``instanceTags`` and none of ``instanceBlacklistTags``, sorted."""
+def wanted_instances(upstream: upstream_pb2.Upstream, instances: Iterable[ServiceInstances]) -> list[Instance]:
+    """Those with all ``instanceTags`` and none of ``instanceBlacklistTags``, on the port that is asked for, sorted."""
     needed, refused = set(upstream.consul.instance_tags), set(upstream.consul.instance_blacklist_tags)
     found = {instance for group in instances for instance in group.instances}
     port_name = upstream.metadata.annotations.get(PORT_NAME, "")

@@ -5,10 +5,14 @@ import time
 from typing import Any
 
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2
 
+from gloo_nomad.demo.certificates import Authority
+from gloo_nomad.demo.nomad import NomadAgent
 from gloo_nomad.demo.processes import wait_until
 from tests.daemon import Daemon
-from tests.described_services import PETS, V1, V1ALPHA, serve_documents, serve_pets
+from tests.described_services import PETS, V1, V1ALPHA, Documents, build_files, serve_documents, serve_pets
+from tests.nomad_jobs import echo_job, run_job, stop_job
 from tests.site import REF, Place, host
 
 pytestmark = [pytest.mark.consul]
@@ -57,6 +61,22 @@ def wait_functions(daemon: Daemon, name: str, *wanted: str) -> None:
         f"functions {wanted} of {name} (it has {spec(daemon, name)}; {daemon.server.log.read_text()[-2000:]})",
         PATIENCE,
     )
+
+
+def wait_log(daemon: Daemon, text: str, times: int = 1) -> None:
+    """Waits until the log has that text so many times."""
+    wait_until(lambda: daemon.server.log.read_text().count(text) >= times, f"{text} in the log", PATIENCE)
+
+
+def wait_quiet(service: Documents) -> None:
+    """Waits until nobody asks any more: nobody did for longer than the longest pause."""
+
+    def is_quiet() -> bool:
+        asked = len(service.asked)
+        time.sleep(3)
+        return len(service.asked) == asked
+
+    wait_until(is_quiet, "quiet", PATIENCE)
 
 
 def test_functions_of_a_document(place: Place) -> None:
@@ -118,7 +138,7 @@ def test_what_the_user_wrote_stays(place: Place) -> None:
             wait_functions(daemon, "url", "mine")
             wait_functions(daemon, "inline", "inline")
             wait_functions(daemon, "found", "cats")
-            wait_until(lambda: "leads to no address" in daemon.server.log.read_text(), "the line in the log", PATIENCE)
+            wait_log(daemon, "leads to no address")
             assert other.asked == []
         assert spec(daemon, "url")["rest"]["swaggerInfo"] == url["rest"]["swaggerInfo"]
         assert spec(daemon, "inline")["rest"]["swaggerInfo"] == inline["rest"]["swaggerInfo"]
@@ -147,7 +167,7 @@ def test_modes_labels_and_switches(place: Place) -> None:
         daemon.put(
             "Settings", "default", {"discovery": {}, "extensions": {"configs": {"gloo-nomad": {**QUICK, **more}}}}
         )
-        time.sleep(2)
+        wait_quiet(service)
         daemon.put("Upstream", "later", static(service.port))
         time.sleep(3)
         assert functions(daemon, "later") == []
@@ -155,10 +175,7 @@ def test_modes_labels_and_switches(place: Place) -> None:
         wait_functions(daemon, "later", "cats")
 
         daemon.put("Settings", "default", {"discovery": {"fdsMode": "DISABLED"}})
-        time.sleep(2)
-        asked = len(service.asked)
-        time.sleep(2)
-        assert len(service.asked) == asked
+        wait_quiet(service)
         assert functions(daemon, "later") == ["cats"]
 
 
@@ -236,3 +253,116 @@ def test_functions_of_a_consul_service(place: Place) -> None:
         assert stored["consul"]["serviceName"] == name
         place.consul.deregister(instance)
         wait_until(lambda: daemon.stored("Upstream", name) is None, "the end of the Upstream", PATIENCE)
+
+
+@pytest.mark.nomad
+def test_functions_of_a_nomad_service(place: Place, nomad: NomadAgent) -> None:
+    """An Upstream of a service that is registered with Nomad is asked at its instance there."""
+    name = f"pets-{place.root}"
+    pages = place.folder / "pages"
+    pages.mkdir()
+    (pages / "swagger.json").write_bytes(document("cats"))
+    job = echo_job(name, check=False)
+    server = ["-m", "http.server", "${NOMAD_PORT_http}", "--bind", "127.0.0.1", "--directory", str(pages)]
+    job["TaskGroups"][0]["Tasks"][0]["Config"]["args"] = server
+    own = {"gloo-nomad": {**QUICK, "nomadAddress": f"http://127.0.0.1:{nomad.port}"}}
+    daemon = place.start(roles=("discovery",), settings={"discovery": {}, "extensions": {"configs": own}})
+    metadata = {**named(name), "annotations": {"gloo-nomad/provider": "nomad"}}
+    daemon.put("Upstream", name, {"metadata": metadata, "consul": {"serviceName": name}})
+    run_job(nomad, job)
+    try:
+        wait_functions(daemon, name, "cats")
+        stored = (daemon.stored("Upstream", name) or {})["metadata"]
+        assert stored["annotations"] == {"gloo-nomad/provider": "nomad", ANNOTATION: "openapi"}
+    finally:
+        stop_job(nomad, name)
+
+
+def test_functions_over_tls(place: Place) -> None:
+    """An Upstream with TLS is asked over TLS, by the authority that it names; without one nothing is believed."""
+    authority = Authority()
+    roots = place.folder / "roots.pem"
+    roots.write_text(authority.certificate)
+    daemon = place.start(roles=("discovery",), settings=settings())
+    with serve_documents({"/swagger.json": document("cats")}, pair=authority.issue("pets.test")) as service:
+        known = {"sni": "pets.test", "sslFiles": {"rootCa": str(roots)}}
+        daemon.put("Upstream", "unknown", {**static(service.port), "sslConfig": {"sni": "pets.test"}})
+        daemon.put("Upstream", "other", {**static(service.port), "sslConfig": {**known, "sni": "other.test"}})
+        daemon.put("Upstream", "known", {**static(service.port), "sslConfig": known})
+        wait_functions(daemon, "known", "cats")
+        assert spec(daemon, "known")["rest"]["swaggerInfo"]["url"] == f"https://127.0.0.1:{service.port}/swagger.json"
+        wait_until(
+            lambda: daemon.server.log.read_text().count("CERTIFICATE_VERIFY_FAILED") >= 2, "two refusals", PATIENCE
+        )
+        assert functions(daemon, "unknown") == functions(daemon, "other") == []
+
+
+def test_reflected_services_that_go(place: Place) -> None:
+    """The transcoder stays while the server is down, and goes when it has no reflection any more; http2 stays unset."""
+    daemon = place.start(roles=("discovery",), settings=settings())
+    with serve_pets(V1ALPHA) as server:
+        daemon.put("Upstream", "pets", static(server.port))
+        wait_until(lambda: "grpcJsonTranscoder" in spec(daemon, "pets"), "the transcoder", PATIENCE)
+        assert "useHttp2" not in (daemon.stored("Upstream", "pets") or {})
+        port = server.port
+    time.sleep(3)
+    assert spec(daemon, "pets")["grpcJsonTranscoder"]["services"] == [PETS]
+    with serve_pets(port=port):
+        wait_until(lambda: spec(daemon, "pets") == {}, "the end of the transcoder", PATIENCE)
+
+
+def test_what_does_not_fit_is_not_written(place: Place) -> None:
+    """Descriptors that Consul KV cannot hold are said in the log, and others are served."""
+    huge = build_files()
+    for number in range(20_000):
+        huge[0].message_type.add(name=f"Message{number:020}")
+    daemon = place.start(roles=("discovery",), settings=settings())
+
+    def answer(request: Any) -> Any:
+        if request.HasField("list_services"):
+            return reflection_pb2.ServerReflectionResponse(list_services_response={"service": [{"name": PETS}]})
+        data = [file.SerializeToString() for file in huge]
+        found = {"file_descriptor_proto": data} if request.HasField("file_containing_symbol") else {}
+        return reflection_pb2.ServerReflectionResponse(file_descriptor_response=found)
+
+    with serve_pets(V1, answer=answer) as server, serve_documents({"/swagger.json": document("cats")}) as good:
+        daemon.put("Upstream", "huge", static(server.port))
+        wait_until(
+            lambda: "does not fit into Consul KV" in daemon.server.log.read_text(), "the line in the log", PATIENCE
+        )
+        daemon.put("Upstream", "good", static(good.port))
+        wait_functions(daemon, "good", "cats")
+        assert spec(daemon, "huge") == {}
+
+
+def test_only_the_leader_asks(place: Place) -> None:
+    """Of two, one asks and writes; when it ends, the other one goes on."""
+    first = place.start(roles=("discovery",), settings=settings())
+    with serve_documents({"/swagger.json": document("cats")}) as service:
+        first.put("Upstream", "pets", static(service.port))
+        wait_functions(first, "pets", "cats")
+        second = place.start(roles=("discovery",), settings=settings())
+        first.terminate()
+        service.pages["/swagger.json"] = document("dogs")
+        wait_functions(second, "pets", "dogs")
+
+
+def test_services_that_are_not_wanted(place: Place) -> None:
+    """``udsOptions`` say whether Upstreams are written, and for services with which tags; both live."""
+    tagged, plain = f"tagged-{place.root}", f"plain-{place.root}"
+    place.consul.register(tagged, 18080, Tags=["team=edge", "public"])
+    place.consul.register(plain, 18081, Tags=["public"])
+    switched_off = {"discovery": {"udsOptions": {"enabled": False}}}
+    daemon = place.start(roles=("discovery",), services=True, settings=switched_off)
+    wait_log(daemon, "gloo-nomad/leader")
+    time.sleep(2)
+    assert daemon.stored("Upstream", tagged) is None
+
+    daemon.put("Settings", "default", {"discovery": {"udsOptions": {"enabled": True, "watchLabels": {"team": "edge"}}}})
+    wait_until(lambda: daemon.stored("Upstream", tagged) is not None, "the Upstream of the tagged one", PATIENCE)
+    assert daemon.stored("Upstream", plain) is None
+    daemon.put("Settings", "default", {"discovery": {"udsOptions": {"enabled": True}}})
+    wait_until(lambda: daemon.stored("Upstream", plain) is not None, "the Upstream of the other one", PATIENCE)
+    daemon.put("Settings", "default", {"discovery": {"udsOptions": {"watchLabels": {"team": "edge"}, "enabled": True}}})
+    wait_until(lambda: daemon.stored("Upstream", plain) is None, "the end of that Upstream", PATIENCE)
+    assert daemon.stored("Upstream", tagged) is not None

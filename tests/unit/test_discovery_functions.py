@@ -7,7 +7,7 @@ from google.protobuf import json_format
 
 from gloo_nomad.api.gen import settings_pb2, upstream_pb2
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.app.functions import NO_ADDRESS_SECONDS, Watched, pause
+from gloo_nomad.app.watched_functions import NO_ADDRESS_SECONDS, Watched, pause
 from gloo_nomad.clients.grpc_reflection import Reflected
 from gloo_nomad.discovery.functions import (
     ANNOTATION,
@@ -24,7 +24,7 @@ from gloo_nomad.discovery.origins import instance_origins, own_path, static_orig
 from gloo_nomad.discovery.rest_functions import FoundFunctions, translate_document
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.store.change import Entry
-from gloo_nomad.store.services import Instance
+from gloo_nomad.store.services import Instance, ServiceInstances
 from tests.described_services import build_files
 
 FOUND = translate_document({"swagger": "2.0", "paths": {"/a": {"get": {"operationId": "a"}}}})
@@ -170,13 +170,22 @@ def test_addresses_of_instances() -> None:
     """Instances with all wanted tags and none of the unwanted ones."""
     spec = {"serviceName": "web", "instanceTags": ["a"], "instanceBlacklistTags": ["b"]}
     wanted = json_format.ParseDict({"consul": spec}, upstream_pb2.Upstream())
-    instances = [
-        Instance("10.0.0.1", 1, "1"),
-        Instance("10.0.0.2", 2, "2", ("a", "b")),
-        Instance("10.0.0.3", 3, "3", ("a",)),
-    ]
+    tags: dict[int, tuple[str, ...]] = {1: (), 2: ("a", "b"), 3: ("a",)}
+    instances = ServiceInstances(
+        tuple(
+            Instance(f"10.0.0.{number}", number, str(number), found, ports=(("admin", 9000 + number),))
+            for number, found in tags.items()
+        )
+    )
 
-    assert [str(item.address) for item in instance_origins(wanted, instances, insecure=False)] == ["http://10.0.0.3:3"]
+    def addresses(wanted: upstream_pb2.Upstream) -> list[str]:
+        return [str(item.address) for item in instance_origins(wanted, instances, insecure=False)]
+
+    assert addresses(wanted) == ["http://10.0.0.3:3"]
+    wanted.metadata.annotations["gloo-nomad/port-name"] = "admin"
+    assert addresses(wanted) == ["http://10.0.0.3:9003"]
+    wanted.consul.data_centers.append("elsewhere")
+    assert addresses(wanted) == []
 
 
 @pytest.mark.parametrize(
