@@ -208,7 +208,7 @@ def _translate_upstream(
     problems = tuple(finding.on(UPSTREAM.object_ref(ref)) for finding in built.findings)
     meshed = module is not None and is_meshed(module, upstream, settings)
     identity = mesh_identity(settings) if meshed else frozenset[ServiceKey]()
-    if module is None or is_rejected(built.findings):
+    if module is None or built.waits or is_rejected(built.findings):
         return ServedUpstream(ref, name, upstream, module, (), None, (), problems, identity=identity)
     resource = pack_resource(memo, CLUSTER, name, out)
     hidden = listener = None
@@ -227,6 +227,8 @@ class BuiltCluster(NamedTuple):
     secrets: tuple[Resource, ...]
     findings: list[Finding]
     tunnel: Tunnel | None = None
+    waits: bool = False
+    """Whether it must not be sent yet, though nothing is wrong with its upstream."""
 
 
 def build_cluster(upstream: upstream_pb2.Upstream, out: Any, scope: TlsScope) -> BuiltCluster:
@@ -239,7 +241,8 @@ def build_cluster(upstream: upstream_pb2.Upstream, out: Any, scope: TlsScope) ->
     context = ClusterContext(scope.settings, scope.reads, source, partial(_build_socket, scope, secrets))
     findings = [*_apply_core(upstream, scope.settings, out), *module.apply_type(upstream, out, context)]
     findings += apply_protocol(upstream, out)
-    if is_meshed(module, upstream, scope.settings):
+    meshed = is_meshed(module, upstream, scope.settings)
+    if meshed:
         findings += apply_mesh(upstream, services(module, upstream, scope.settings), scope, secrets, out)
     else:
         findings += _apply_tls(upstream, module, context, out)
@@ -249,7 +252,8 @@ def build_cluster(upstream: upstream_pb2.Upstream, out: Any, scope: TlsScope) ->
     findings += said
     if not is_rejected(findings):
         findings += [error("", f"Envoy refuses it: {breach.path} {breach.reason}") for breach in broken_rules(out)]
-    return BuiltCluster(tuple(dict.fromkeys(secrets)), findings, tunnel)
+    waits = meshed and not out.HasField("transport_socket")
+    return BuiltCluster(tuple(dict.fromkeys(secrets)), findings, tunnel, waits)
 
 
 def _build_socket(
@@ -265,13 +269,13 @@ def _build_socket(
 
 
 def find_cluster(ref: Ref, settings: settings_pb2.Settings, reads: Reads) -> str:
-    """The name of an Upstream's cluster; "" if it does not exist or is rejected."""
+    """The name of an Upstream's cluster; "" if it does not exist, is rejected or has to wait."""
     upstream = reads.get(UPSTREAM.name, ref)
     if upstream is None:
         return ""
     out = cluster_pb2.Cluster(name=cluster_name(ref))
     built = build_cluster(upstream, out, TlsScope(reads, settings, Memo()))
-    return "" if is_rejected(built.findings) else str(out.name)
+    return "" if built.waits or is_rejected(built.findings) else str(out.name)
 
 
 def _name(upstream: upstream_pb2.Upstream) -> tuple[str, str]:

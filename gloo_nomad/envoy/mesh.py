@@ -16,7 +16,7 @@ from gloo_nomad.envoy.names import mesh_secret_ref
 from gloo_nomad.envoy.secrets import TlsMaterial, translate_secret
 from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
 from gloo_nomad.envoy.tunnels import is_tunnelled
-from gloo_nomad.reports import Finding, error
+from gloo_nomad.reports import Finding, error, warning
 from gloo_nomad.resources import Resource
 from gloo_nomad.settings.own import own_value
 from gloo_nomad.store.mesh import MESH_IDENTITY, MeshIdentity, MeshPlace
@@ -44,16 +44,20 @@ def apply_mesh(
     secrets: list[Resource],
     out: Any,
 ) -> Iterator[Finding]:
-    """The transport socket of a cluster whose endpoints are *services*; *secrets* grows by those that it names."""
+    """The transport socket of a cluster whose endpoints are *services*; *secrets* grows by those that it names.
+
+    There is none as long as there is no certificate: a warning, because that is no mistake in the Upstream.
+    """
     yield from _clashes(upstream)
     us = str(own_value(scope.settings, _SETTING))
     identity: MeshIdentity | None = scope.reads.get(MESH_IDENTITY, Ref("", us))
     if identity is None:
-        yield error(_PATH, _missing(us) if mesh_identity(scope.settings) else f"{_SETTING} is {quote(us)}, {_NO_NAME}")
+        told = _missing(us) if mesh_identity(scope.settings) else f"{_SETTING} is {quote(us)}, {_NO_NAME}"
+        yield warning(_PATH, told)
         return
     material = translate_secret(mesh_secret_ref(us), identity.secret, scope.memo)
     if fault := _fault(material):
-        yield error(_PATH, f"Consul's certificates for {us} cannot be used: {fault}")
+        yield warning(_PATH, f"Consul's certificates for {us} cannot be used: {fault}")
         return
     places = [_place_of(key, identity.place) for _, key in services]
     config = ssl_pb2.UpstreamSslConfig(

@@ -61,6 +61,14 @@ def own_value(message: settings_pb2.Settings, name: str) -> Any:
     return OWN_FIELDS[name]
 
 
+def own_texts(message: settings_pb2.Settings, name: str) -> frozenset[str]:
+    """The texts of one of ``OWN_FIELDS`` that is a list; quick enough to be asked for each object."""
+    configs = message.extensions.configs
+    if EXTENSION in configs and name in configs[EXTENSION].fields:
+        return frozenset(value.string_value for value in configs[EXTENSION].fields[name].list_value.values)
+    return frozenset(OWN_FIELDS[name])
+
+
 def own_findings(message: settings_pb2.Settings) -> Iterator[Finding]:
     """Fields of our own extension that nobody knows, or whose value is of another type."""
     configs = message.extensions.configs

@@ -15,7 +15,7 @@ MAX_QUERIES: Final = 30
 
 
 class ConsulMeshServicesSource(ConsulServicesSource):
-    """Watches them. Consul adds to the checks of a sidecar those of the service behind it."""
+    """Watches them. A sidecar that Consul registers with its service has a check that follows the service's checks."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from gloo_nomad.api.gen import consul_pb2, settings_pb2, upstream_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.options.hooks import Claims, ClusterContext
 from gloo_nomad.reports import Finding, error, warning
-from gloo_nomad.settings.own import own_value
+from gloo_nomad.settings.own import own_texts
 from gloo_nomad.store.mesh import MESH_SERVICE
 from gloo_nomad.store.services import CONSUL_SERVICE, Instance, Place, ServiceInstances
 from gloo_nomad.upstreams.hooks import SELECTOR, ServiceKey
@@ -108,8 +108,10 @@ def subset_selectors(upstream: upstream_pb2.Upstream) -> tuple[SELECTOR, ...]:
 
 def is_meshed(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings) -> bool:
     """Whether the service is reached through Consul's mesh: ``connectEnabled``, or ``meshServices`` of the settings."""
-    named = own_value(settings, "meshServices")
-    return upstream.consul.connect_enabled or upstream.consul.service_name in named or EVERY_SERVICE in named
+    if upstream.consul.connect_enabled:
+        return True
+    named = own_texts(settings, "meshServices")
+    return upstream.consul.service_name in named or EVERY_SERVICE in named
 
 
 def services(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings) -> tuple[ServiceKey, ...]:

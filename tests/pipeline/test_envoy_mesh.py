@@ -3,6 +3,7 @@
 from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.secret_users import find_secret_users
+from gloo_nomad.reports import Severity
 from gloo_nomad.resources import CLUSTER, SECRET
 from gloo_nomad.store.change import Change
 from gloo_nomad.store.mesh import MESH_IDENTITY, MESH_SERVICE, MeshPlace
@@ -44,7 +45,8 @@ def test_without_an_identity() -> None:
     world = World().put(GATEWAY, UPSTREAMS, VIRTUAL_SERVICE)
     assert world.names(CLUSTER) == ["plain_gloo-system"]
     assert world.translation.services == {IDENTITY}
-    assert any("connect.enabled" in said for said in world.said("Upstream", "web"))
+    assert any(said.startswith("warning") and "connect.enabled" in said for said in world.said("Upstream", "web"))
+    assert world.problems(Severity.ERROR) == []
     assert world.said("Upstream", "plain") == []
 
 

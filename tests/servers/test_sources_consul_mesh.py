@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -10,7 +11,9 @@ from cryptography import x509
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.sources.consul_mesh import ConsulMeshSource
-from gloo_nomad.store.mesh import MESH_IDENTITY, MeshIdentity
+from gloo_nomad.sources.consul_mesh_services import ConsulMeshServicesSource
+from gloo_nomad.store.mesh import MESH_IDENTITY, MESH_SERVICE, MeshIdentity
+from gloo_nomad.store.services import ServiceInstances
 from tests.source_listener import Listener, open_client
 
 pytestmark = pytest.mark.consul
@@ -30,6 +33,18 @@ def identity_of(listener: Listener, service: str) -> MeshIdentity | None:
     """The identity as it is served."""
     found = listener.store.snapshot.of(MESH_IDENTITY).get(Ref("", service))
     return found if isinstance(found, MeshIdentity) else None
+
+
+def sidecar(agent: ConsulAgent, service: str, port: int, **more: Any) -> str:
+    """Registers a sidecar as somebody would who runs one; its id."""
+    proxy = {"DestinationServiceName": service}
+    return agent.register(f"{service}-proxy", port, Kind="connect-proxy", Proxy=proxy, **more)
+
+
+def ports_of(listener: Listener, service: str) -> list[int] | None:
+    """The ports of a service's sidecars; None if nothing is known of it."""
+    found = listener.store.snapshot.of(MESH_SERVICE).get(Ref("", service))
+    return [instance.port for instance in found.instances] if isinstance(found, ServiceInstances) else None
 
 
 def queries() -> list[str]:
@@ -101,3 +116,52 @@ def test_an_agent_that_goes(new_consul: Callable[..., ConsulAgent]) -> None:
             await listener.until(lambda: source.state.last_error == "")
 
     asyncio.run(run())
+
+
+def test_sidecars_follow_their_services(consul: ConsulAgent) -> None:
+    """Only sidecars and native services are there, and a sidecar leaves while the check of its service fails."""
+    check = {"CheckID": "mesh-web-check", "TTL": "600s", "Status": "passing"}
+    registered = [consul.register("mesh-web", 8001, Check=check), consul.register("mesh-own", 8002)]
+    registered += [sidecar(consul, "mesh-web", 21001, Check={"AliasService": "mesh-web-8001", "Name": "alias"})]
+    registered += [consul.register("mesh-native", 8003, Connect={"Native": True})]
+
+    async def run() -> None:
+        client = open_client(consul)
+        source = ConsulMeshServicesSource(client)
+        async with Listener(source) as listener:
+            source.want(frozenset({("", "mesh-web"), ("", "mesh-own"), ("", "mesh-native")}))
+            await listener.until(lambda: ports_of(listener, "mesh-web") == [21001])
+            await listener.until(lambda: ports_of(listener, "mesh-native") == [8003])
+            assert ports_of(listener, "mesh-own") == []
+            for state, ports in (("fail", []), ("pass", [21001])):
+                await asyncio.to_thread(consul.request, "PUT", f"agent/check/{state}/mesh-web-check")
+                await listener.until(lambda ports=ports: ports_of(listener, "mesh-web") == ports)  # type: ignore[misc]
+        await client.close()
+
+    asyncio.run(run())
+    for instance in registered:
+        consul.deregister(instance)
+
+
+def test_more_services_than_queries(consul: ConsulAgent) -> None:
+    """Services without a query of their own are read again when a sidecar comes or goes."""
+    names = [f"mesh-many-{number}" for number in range(6)]
+    registered = [sidecar(consul, name, 22000 + number) for number, name in enumerate(names)]
+
+    async def run() -> None:
+        client = open_client(consul)
+        source = ConsulMeshServicesSource(client, max_queries=2)
+        async with Listener(source) as listener:
+            source.want(frozenset(("", name) for name in names))
+            await listener.until(
+                lambda: [ports_of(listener, name) for name in names] == [[p] for p in range(22000, 22006)]
+            )
+            second = await asyncio.to_thread(sidecar, consul, names[-1], 22100)
+            await listener.until(lambda: ports_of(listener, names[-1]) == [22005, 22100], 30)
+            await asyncio.to_thread(consul.deregister, second)
+            await listener.until(lambda: ports_of(listener, names[-1]) == [22005], 30)
+        await client.close()
+
+    asyncio.run(run())
+    for instance in registered:
+        consul.deregister(instance)
