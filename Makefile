@@ -3,11 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+ENGINE ?= docker
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 # Offline tests only: nothing that needs a server.
 QUICK := not consul and not nomad and not bao and not envoy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock proto docs servers check format test test-quick golden bench demo demo-nomad seed clean
+.PHONY: help setup lock proto docs servers check format test test-quick golden bench demo demo-nomad image test-containers seed clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +23,8 @@ lock: setup ## write .ci/requirements.lock anew from pyproject.toml (UPGRADE=1: 
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --output-file .ci/requirements.lock $(if $(UPGRADE),--upgrade)
+	@$(BIN)/uv pip compile pyproject.toml --quiet --extra image --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --constraint .ci/requirements.lock --output-file .ci/image.lock
 
 proto: setup ## generate gloo_nomad/api/gen from gloo_nomad/api/proto
 	@$(BIN)/python .ci/proto
@@ -41,8 +45,11 @@ test: setup ## set up everything, real servers too, and run all tests
 	@bash .ci/servers || echo 'make test: goes on; the tests that need Consul or Nomad will fail' >&2
 	@WORKERS='$(WORKERS)' bash .ci/test
 
+test-containers: setup servers ## the image and both Compose deployments in real containers (podman, as root)
+	@bash .ci/containers
+
 test-quick: setup ## only the tests that need no server
-	@$(BIN)/python -m pytest -q -n $(WORKERS) -m '$(QUICK)' tests
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m '$(QUICK)' --ignore tests/containers tests
 
 golden: setup ## write the expected files of the golden tests anew; the diff is the review
 	@$(BIN)/python -m tests.golden.update
@@ -55,6 +62,10 @@ demo: setup ## the main job from a folder, with Envoy and OpenBao; DEMO_SECONDS=
 
 demo-nomad: setup servers ## the main job on development agents of Consul, Nomad and OpenBao
 	@exec $(BIN)/python -m gloo_nomad.demo.cluster
+
+image: ## build the images gloo-nomad and gloo-nomad-envoy; ENGINE=podman for another engine than docker
+	@$(ENGINE) build --tag gloo-nomad:$(VERSION) --target gloo-nomad --build-arg VERSION=$(VERSION) .
+	@$(ENGINE) build --tag gloo-nomad-envoy:$(VERSION) --target envoy .
 
 seed: setup ## write consul-kv-seed/ to the Consul of CONSUL_HTTP_ADDR
 	@$(BIN)/gloo-nomad apply consul-kv-seed/

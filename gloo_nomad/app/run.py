@@ -21,6 +21,7 @@ from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_proxy
 from gloo_nomad.app.instances import Instances
 from gloo_nomad.app.mesh import IdentityProvider, IdentityWatch, MeshProvider
 from gloo_nomad.app.nomad_client import nomad_options
+from gloo_nomad.app.problem_log import log_problems
 from gloo_nomad.app.service_providers import ConsulProvider, NomadProvider, Provider
 from gloo_nomad.app.service_watch import ServiceWatch
 from gloo_nomad.app.sources import ALL_KINDS, Sources
@@ -191,6 +192,8 @@ class _Process:
         jobs: dict[str, Job] = {"admin": partial(serve_admin, engine, self.view, self.metrics)}
         if self.cache is not None:
             jobs["proxy debug"] = partial(serve_proxy_debug, engine)
+            if engine.base.config_directory:
+                jobs["problem log"] = partial(log_problems, engine)
         if "gateway" in self.roles:
             jobs["front door"] = partial(serve_front_door, engine, self._objects(), self.metrics)
         if self.client is not None and engine.base.uses_consul_kv:

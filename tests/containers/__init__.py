@@ -1,0 +1,1 @@
+"""The image and both Compose deployments in real containers: ``make test-containers``."""
