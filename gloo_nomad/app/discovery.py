@@ -1,56 +1,76 @@
-"""The discovery role: what Consul knows becomes Upstream objects in Consul KV."""
+"""The discovery role: what Consul and Nomad know becomes Upstream objects in Consul KV."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
 from gloo_nomad.api import codec
 from gloo_nomad.api.kinds import UPSTREAM
-from gloo_nomad.app.consul_settings import blocking_wait
+from gloo_nomad.api.refs import Ref
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.consul_cas import Write, txn_cas
 from gloo_nomad.clients.http import WorldError
-from gloo_nomad.discovery.upstreams import FoundService, Plan, plan_upstreams
+from gloo_nomad.discovery.upstreams import Plan
 from gloo_nomad.settings import RuntimeSettings
-from gloo_nomad.sources.consul_catalog import ConsulCatalog, Names
 from gloo_nomad.sources.source import SourceState
+from gloo_nomad.store.change import Entry
 from gloo_nomad.store.leader import Leader
 
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
 
+Scope = tuple[str, ...]
+Planner = Callable[[Mapping[Ref, Entry], RuntimeSettings], Plan]
+"""What follows from the names that were read, from what is stored and from the settings."""
 
-def is_enabled(settings: RuntimeSettings) -> bool:
-    """Whether Upstreams are to be written: service discovery is on, and UDS is not switched off."""
+
+class Catalog(Protocol):
+    """Where names of services are read."""
+
+    name: str
+
+    def scope(self, settings: RuntimeSettings) -> Scope | None:
+        """Which of them (none given: all); None while nothing is to be written for them."""
+
+    def open(self, scope: Scope, settings: RuntimeSettings) -> tuple[SourceState, AsyncGenerator[Planner, None]]:
+        """Follows them: a planner for the names as they are now, again whenever they are different."""
+
+
+def writes_upstreams(settings: RuntimeSettings) -> bool:
+    """Whether Upstreams are to be written: UDS is not switched off."""
     uds = settings.message.discovery.uds_options
-    return settings.discovers_services and not (uds.HasField("enabled") and not uds.enabled.value)
+    return not (uds.HasField("enabled") and not uds.enabled.value)
 
 
 @dataclass(slots=True)
 class Discovery:
-    """What was found, and what follows from it. ``found`` is None until the catalog was read once."""
+    """What was found, and what follows from it."""
 
     engine: Engine
     client: ConsulClient
     leader: Leader
     states: list[SourceState] = field(default_factory=list)
-    """How the catalog is read, while it is."""
-    found: dict[str, FoundService] | None = None
+    """How the catalogs are read, while they are."""
+    planners: dict[Catalog, Planner] = field(default_factory=dict)
+    """Of each catalog that was read once."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     rounds: asyncio.Event = field(init=False)
-    catalog_rounds: asyncio.Event = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rounds, self.catalog_rounds = self.engine.listener(), self.engine.listener()
+        self.rounds = self.engine.listener()
 
-    def take(self, found: dict[str, FoundService] | None) -> None:
-        """The catalog as it is now; None when nobody watches it any more."""
-        self.found = found
+    def take(self, catalog: Catalog, planner: Planner | None) -> None:
+        """A catalog as it is now; None when nobody watches it any more."""
+        if planner is None:
+            self.planners.pop(catalog, None)
+        else:
+            self.planners[catalog] = planner
         self.changed.set()
 
     async def run(self) -> None:
@@ -60,14 +80,18 @@ class Discovery:
         while True:
             await self._wait()
             await self.leader.held.wait()
-            if self.found is None or not is_enabled(self.engine.settings):
-                continue
             try:
-                await self._write(self._plan())
+                await self._write_all()
             except WorldError as failure:
                 log.warning("upstreams_not_written", reason=str(failure))
                 await asyncio.sleep(RETRY_SECONDS)
                 self.changed.set()
+
+    async def _write_all(self) -> None:
+        settings = self.engine.settings
+        for catalog, planner in list(self.planners.items()):
+            if catalog.scope(settings) is not None:
+                await self._write(planner(self.engine.store.entries(UPSTREAM.name), settings))
 
     async def _wait(self) -> None:
         """Until the catalog or the stored objects are different."""
@@ -79,11 +103,6 @@ class Discovery:
                 wait.cancel()
         self.rounds.clear()
         self.changed.clear()
-
-    def _plan(self) -> Plan:
-        settings = self.engine.settings
-        stored = self.engine.store.entries(UPSTREAM.name)
-        return plan_upstreams(self.found or {}, stored, settings.message, settings.write_namespace)
 
     async def _write(self, plan: Plan) -> None:
         if not plan.puts and not plan.deletes:
@@ -103,22 +122,22 @@ class Discovery:
         log.info("upstreams_written", written=written, deleted=len(plan.deletes))
 
 
-async def watch_catalog(discovery: Discovery) -> None:
-    """Follows Consul's catalog while discovery is enabled, and forgets it when it is not; for ever."""
-    rounds = discovery.catalog_rounds
+async def watch_catalog(discovery: Discovery, catalog: Catalog) -> None:
+    """Follows a catalog while that is asked for, and forgets it when it is not; for ever."""
+    rounds = discovery.engine.listener()
     while True:
-        scope = _scope(discovery.engine.settings)
+        scope = catalog.scope(discovery.engine.settings)
         watching = None
         if scope is not None:
-            watching = asyncio.create_task(_follow(discovery, scope), name="catalog names")
+            watching = asyncio.create_task(_follow(discovery, catalog, scope), name=f"{catalog.name} names")
         try:
-            while _scope(discovery.engine.settings) == scope:
+            while catalog.scope(discovery.engine.settings) == scope:
                 await _either(rounds, watching)
         finally:
             if watching is not None:
                 watching.cancel()
                 await asyncio.gather(watching, return_exceptions=True)
-        discovery.take(None)
+        discovery.take(catalog, None)
 
 
 async def _either(rounds: asyncio.Event, watching: asyncio.Task[None] | None) -> None:
@@ -133,30 +152,12 @@ async def _either(rounds: asyncio.Event, watching: asyncio.Task[None] | None) ->
     rounds.clear()
 
 
-def _scope(settings: RuntimeSettings) -> tuple[str, ...] | None:
-    """The datacenters to look at (none given: all of them); None while discovery is off."""
-    if not is_enabled(settings):
-        return None
-    return tuple(sorted(set(settings.message.consul.service_discovery.data_centers)))
-
-
-async def _follow(discovery: Discovery, datacenters: tuple[str, ...]) -> None:
-    catalog = ConsulCatalog(discovery.client, datacenters, wait=blocking_wait(discovery.engine.settings))
-    discovery.states[:] = [catalog.state]
+async def _follow(discovery: Discovery, catalog: Catalog, scope: Scope) -> None:
+    state, planners = catalog.open(scope, discovery.engine.settings)
+    discovery.states.append(state)
     try:
-        async with aclosing(catalog.watch_names()) as answers:
-            async for by_datacenter in answers:
-                discovery.take(merge_datacenters(by_datacenter))
+        async with aclosing(planners):
+            async for planner in planners:
+                discovery.take(catalog, planner)
     finally:
-        discovery.states.clear()
-
-
-def merge_datacenters(by_datacenter: Mapping[str, Names]) -> dict[str, FoundService]:
-    """Each service once, with its tags and datacenters united."""
-    tags: dict[str, set[str]] = {}
-    where: dict[str, set[str]] = {}
-    for datacenter, names in by_datacenter.items():
-        for name, found in names.items():
-            tags.setdefault(name, set()).update(found)
-            where.setdefault(name, set()).add(datacenter)
-    return {name: FoundService(name, frozenset(tags[name]), frozenset(where[name])) for name in sorted(tags)}
+        discovery.states.remove(state)

@@ -12,8 +12,9 @@ import structlog
 
 from gloo_nomad.admin.metrics import Metrics
 from gloo_nomad.api.kinds import SETTINGS, UPSTREAM
+from gloo_nomad.app.catalogs import ConsulNames, NomadServiceNames
 from gloo_nomad.app.clients import check_clients, consul_options
-from gloo_nomad.app.discovery import Discovery, watch_catalog
+from gloo_nomad.app.discovery import Catalog, Discovery, watch_catalog
 from gloo_nomad.app.engine import Engine, Outputs
 from gloo_nomad.app.functions import Functions
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
@@ -145,6 +146,12 @@ class _Process:
         if "gloo" in self.roles and self.nomad is not None:
             yield NomadProvider(self.nomad)
 
+    def _catalogs(self, client: ConsulClient) -> Iterator[Catalog]:
+        """Where discovery reads names of services."""
+        yield ConsulNames(client)
+        if self.nomad is not None:
+            yield NomadServiceNames(self.nomad)
+
     def _outputs(self) -> Outputs:
         def translated(seconds: float, _: Translation) -> None:
             self.metrics.translated(seconds)
@@ -210,7 +217,8 @@ class _Process:
             leader = leader_for(client, self.engine, "discovery")
             discovery = Discovery(self.engine, client, leader, self.sources.other_states)
             jobs["leader discovery"] = leader.run
-            jobs["catalog"] = partial(watch_catalog, discovery)
+            for catalog in self._catalogs(client):
+                jobs[catalog.name] = partial(watch_catalog, discovery, catalog)
             jobs["discovery"] = discovery.run
             jobs["functions"] = Functions(self.engine, client, leader, Instances(client, self.nomad)).run
         return jobs

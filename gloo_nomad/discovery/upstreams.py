@@ -8,7 +8,7 @@ the name of a service, nor is one whose text is broken: somebody is about to men
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,27 +44,41 @@ def plan_upstreams(
     services: Mapping[str, FoundService], stored: Mapping[Ref, Entry], settings: settings_pb2.Settings, namespace: str
 ) -> Plan:
     """The difference between what is stored and what the services ask for."""
-    wanted = _wanted(services, settings, namespace)
+    wanted, tag = _wanted(services, settings, namespace), tls_tag(settings)
+    return plan_changes(wanted, stored, namespace, CONSUL_PLUGIN, lambda old, new: _merged(old, new, tag))
+
+
+def plan_changes(
+    wanted: Mapping[Ref, upstream_pb2.Upstream],
+    stored: Mapping[Ref, Entry],
+    namespace: str,
+    plugin: str,
+    merge: Callable[[upstream_pb2.Upstream, upstream_pb2.Upstream], upstream_pb2.Upstream],
+) -> Plan:
+    """What has to be written so that the Upstreams with the label of a *plugin* are those that are wanted.
+
+    *merge* puts what discovery owns of a wanted Upstream onto a copy of the stored one.
+    """
     puts: dict[Ref, tuple[upstream_pb2.Upstream, int]] = {}
     for ref, upstream in wanted.items():
         entry = stored.get(ref)
         if entry is None:
             puts[ref] = (upstream, 0)
-        elif is_discovered(entry) and entry.rejection is None:
-            merged = _merged(entry.value, upstream, tls_tag(settings))
+        elif is_discovered(entry, plugin) and entry.rejection is None:
+            merged = merge(entry.value, upstream)
             if merged != entry.value:
                 puts[ref] = (merged, entry.version)
     deletes = {
         ref: entry.version
         for ref, entry in stored.items()
-        if ref.namespace == namespace and ref not in wanted and is_discovered(entry)
+        if ref.namespace == namespace and ref not in wanted and is_discovered(entry, plugin)
     }
     return Plan(puts, deletes)
 
 
-def is_discovered(entry: Entry) -> bool:
-    """Whether discovery wrote the object."""
-    return entry.value is not None and entry.value.metadata.labels.get(LABEL) == CONSUL_PLUGIN
+def is_discovered(entry: Entry, plugin: str) -> bool:
+    """Whether discovery wrote the object, for a service of that kind."""
+    return entry.value is not None and entry.value.metadata.labels.get(LABEL) == plugin
 
 
 def tls_tag(settings: settings_pb2.Settings) -> str:
@@ -77,7 +91,7 @@ def _wanted(
 ) -> dict[Ref, upstream_pb2.Upstream]:
     """Upstreams by name; where two services would have the same one, that of the service with exactly that name."""
     allowed = frozenset(settings.consulDiscovery.service_tags_allowlist)
-    needed = _watched_tags(settings)
+    needed = watched_tags(settings)
     found = [
         service for service in services.values() if needed <= service.tags and (not allowed or allowed & service.tags)
     ]
@@ -90,8 +104,8 @@ def _wanted(
     return wanted
 
 
-def _watched_tags(settings: settings_pb2.Settings) -> frozenset[str]:
-    """``udsOptions.watchLabels`` as tags, which is all that Consul's services have: ``key=value``, or ``key`` alone."""
+def watched_tags(settings: settings_pb2.Settings) -> frozenset[str]:
+    """``udsOptions.watchLabels`` as tags, which is all that these services have: ``key=value``, or ``key`` alone."""
     labels = settings.discovery.uds_options.watch_labels
     return frozenset(f"{key}={value}" if value else key for key, value in labels.items())
 

@@ -8,7 +8,7 @@ from google.protobuf import json_format
 from gloo_nomad.api.codec import Rejection
 from gloo_nomad.api.gen import settings_pb2, upstream_pb2
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.app.discovery import merge_datacenters
+from gloo_nomad.app.catalogs import merge_datacenters
 from gloo_nomad.discovery.upstreams import FoundService, Plan, object_name, plan_upstreams
 from gloo_nomad.store.change import Entry
 
