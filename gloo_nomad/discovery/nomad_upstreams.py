@@ -7,7 +7,7 @@ the user's and stays.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from gloo_nomad.api.gen import settings_pb2, upstream_pb2
@@ -28,14 +28,21 @@ def plan_nomad_upstreams(
     """The difference between what is stored and what the services ask for."""
     needed = watched_tags(settings)
     wanted: dict[Ref, upstream_pb2.Upstream] = {}
+    for place, name, tags in _in_order(services):
+        if not needed <= set(tags):
+            continue
+        upstream = _build_upstream(place, name, tags, settings, namespace)
+        if Ref(namespace, upstream.metadata.name) in wanted:
+            upstream.metadata.name += f"-{hashlib.sha256(f'{place}/{name}'.encode()).hexdigest()[:8]}"
+        wanted[Ref(namespace, upstream.metadata.name)] = upstream
+    return plan_changes(wanted, stored, namespace, NOMAD_PLUGIN, _merged)
+
+
+def _in_order(services: NomadServices) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Namespace, name and tags; those of the default namespace first, so that they have the short names."""
     for place in sorted(services, key=lambda place: (place != DEFAULT_NAMESPACE, place)):
         for name, tags in sorted(services[place].items()):
-            if needed <= set(tags):
-                upstream = _build_upstream(place, name, tags, settings, namespace)
-                if Ref(namespace, upstream.metadata.name) in wanted:
-                    upstream.metadata.name += f"-{hashlib.sha256(f'{place}/{name}'.encode()).hexdigest()[:8]}"
-                wanted[Ref(namespace, upstream.metadata.name)] = upstream
-    return plan_changes(wanted, stored, namespace, NOMAD_PLUGIN, _merged)
+            yield place, name, tags
 
 
 def _build_upstream(
