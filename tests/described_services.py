@@ -110,6 +110,8 @@ class Documents:
     port: int = 0
     pages: dict[str, bytes | tuple[int, Mapping[str, str], bytes]] = field(default_factory=dict)
     """A body, or status, headers and body. Everything else is 404."""
+    meanwhile: Callable[[], None] = lambda: None
+    """What happens while a request waits for its answer."""
     asked: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     """Path and headers of each request."""
 
@@ -129,6 +131,7 @@ def serve_documents(pages: Mapping[str, Any], port: int = 0, pair: KeyPair | Non
 
         def do_GET(self) -> None:
             documents.asked.append((self.path, dict(self.headers)))
+            documents.meanwhile()
             page = documents.pages.get(self.path, (404, {}, b"nothing here"))
             status, headers, body = (200, {}, page) if isinstance(page, bytes) else page
             self.send_response(status)

@@ -16,7 +16,7 @@ from gloo_nomad.api.kinds import UPSTREAM
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.instances import Instances
-from gloo_nomad.app.watched_functions import Watched, pause, spread, switched_on, watch
+from gloo_nomad.app.watched_functions import LEAST_SECONDS, Watched, pause, spread, switched_on, watch
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.consul_cas import Write, txn_cas
 from gloo_nomad.clients.http import BadAnswerError, WorldError
@@ -116,9 +116,10 @@ class Functions:
                 outcome = await look_up(entry.value, watched.look, origins, switched_on(settings))
             watched.absences = watched.absences + 1 if outcome.absent else 0
             wanted = _wanted(entry.value, watched, outcome)
-            if wanted != entry.value and self.leader.held.is_set():
-                await self._write(ref, entry, wanted)
+            late = wanted != entry.value and not await self._write(ref, entry, wanted)
             self._remember(ref, watched, outcome, settings)
+            if late:
+                watched.due = self._now() + LEAST_SECONDS
         except (WorldError, TimeoutError) as failure:
             self._remember(ref, watched, Outcome(reason=str(failure) or "no answer in time"), settings)
         except Exception:
@@ -148,15 +149,19 @@ class Functions:
                 return origins
         return ()
 
-    async def _write(self, ref: Ref, entry: Entry, wanted: upstream_pb2.Upstream) -> None:
-        """Writes the Upstream if nobody else changed it meanwhile."""
+    async def _write(self, ref: Ref, entry: Entry, wanted: upstream_pb2.Upstream) -> bool:
+        """Writes the Upstream unless somebody else changed it meanwhile, then it is False: to be looked at anew."""
         value = await asyncio.to_thread(_encode, wanted, entry)
         if len(value) > MAX_VALUE:
             raise BadAnswerError(f"what was found does not fit into Consul KV: {len(value)} bytes, {MAX_VALUE} at most")
+        if not self.leader.held.is_set():
+            return False
         key = UPSTREAM.key(self.engine.settings.root_key, ref)
         outcomes = await txn_cas(self.client, [Write(key, value, entry.version)])
-        if outcomes[key].index:
-            log.info("functions_written", upstream=str(ref), kind=wanted.metadata.annotations.get(ANNOTATION, "none"))
+        if not outcomes[key].index:
+            return False
+        log.info("functions_written", upstream=str(ref), kind=wanted.metadata.annotations.get(ANNOTATION, "none"))
+        return True
 
     @staticmethod
     def _now() -> float:

@@ -366,3 +366,20 @@ def test_services_that_are_not_wanted(place: Place) -> None:
     daemon.put("Settings", "default", {"discovery": {"udsOptions": {"watchLabels": {"team": "edge"}, "enabled": True}}})
     wait_until(lambda: daemon.stored("Upstream", plain) is None, "the end of that Upstream", PATIENCE)
     assert daemon.stored("Upstream", tagged) is not None
+
+
+def test_a_status_in_the_same_moment(place: Place) -> None:
+    """A status that is written while the service is asked is not lost, and the functions come right after."""
+    slow = {"gloo-nomad": {**QUICK, "openApiRefreshSeconds": 600.0, "functionDiscoveryMaxPauseSeconds": 600.0}}
+    daemon = place.start(roles=("discovery",), settings={"discovery": {}, "extensions": {"configs": slow}})
+    with serve_documents({"/swagger.json": document("cats")}) as service:
+
+        def report() -> None:
+            service.meanwhile = lambda: None
+            status = {"namespacedStatuses": {"statuses": {"gloo-system": {"state": "Accepted"}}}}
+            daemon.put("Upstream", "pets", {**static(service.port), **status})
+
+        service.meanwhile = report
+        daemon.put("Upstream", "pets", static(service.port))
+        wait_functions(daemon, "pets", "cats")
+        assert daemon.status("Upstream", "pets")["state"] == "Accepted"
