@@ -90,7 +90,7 @@ def register_services(consul: ConsulAgent, count: int) -> None:
 
 
 def objects(count: int) -> list[tuple[str, str]]:
-    """Settings, a Gateway, and virtual services that lead to every service, a hundred routes in each."""
+    """Settings, a Gateway, and virtual services that lead to every service, twenty routes in each."""
     named = {"name": "gateway-proxy", "namespace": "gloo-system"}
     found = [
         (
@@ -102,13 +102,13 @@ def objects(count: int) -> list[tuple[str, str]]:
             {"metadata": named, "bindAddress": "::", "bindPort": 8080, "httpGateway": {}},
         ),
     ]
-    for start in range(0, count, 100):
+    for start in range(0, count, 20):
         routes = [
             {
                 "matchers": [{"prefix": f"/{service_name(number)}"}],
                 "routeAction": {"single": {"consul": {"serviceName": service_name(number)}}},
             }
-            for number in range(start, min(start + 100, count))
+            for number in range(start, min(start + 20, count))
         ]
         name = f"vs-{start:05d}"
         host: dict[str, Any] = {"metadata": {"name": name, "namespace": "gloo-system"}}

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from gloo_nomad.demo.consul import ConsulAgent
+from gloo_nomad.demo.processes import wait_until
 from gloo_nomad.sources import consul_catalog
 from gloo_nomad.sources.consul_catalog import ConsulCatalog
-from tests.site import Place, host
+from tests.site import REF, Place, host
 from tests.source_listener import open_client
 
 pytestmark = [pytest.mark.consul, pytest.mark.envoy]
@@ -83,3 +84,50 @@ def test_a_route_to_another_datacenter(
 def to_datacenters(*names: str) -> dict[str, Any]:
     """A route to the service ``web`` of these datacenters."""
     return {"routeAction": {"single": {"consul": {"serviceName": "web", "dataCenters": list(names)}}}}
+
+
+def test_a_failed_datacenter_fails_over(
+    place: Place, agents: tuple[ConsulAgent, ConsulAgent, Callable[[], Any]], run_echo: Callable[..., int]
+) -> None:
+    """The own datacenter is served first, whatever is written first; when it fails the other one, and it comes back."""
+    earth, mars, join = agents
+    join()
+    place.consul = earth
+    port = run_echo("of-earth")
+    here = earth.register("web", port)
+    mars.register("web", run_echo("of-mars"))
+    daemon = place.start(services=True)
+    daemon.put("Upstream", "web", {"consul": {"serviceName": "web", "dataCenters": ["mars", "earth"]}})
+    route = {"matchers": [{"prefix": "/"}], "routeAction": {"single": {"upstream": {"name": "web", **REF}}}}
+    daemon.put("VirtualService", "web", host("web.test", route))
+    site = place.open(daemon)
+    site.wait_for("web.test", 200, "of-earth", 30)
+    wait_until(lambda: all("of-earth" in site.get("web.test")[1] for _ in range(10)), "only earth", 20)
+    with site.asked("web.test") as counts:
+        earth.request("PUT", f"agent/service/maintenance/{here}?enable=true")
+        wait_until(lambda: all("of-mars" in site.get("web.test")[1] for _ in range(10)), "only mars", 20)
+        earth.request("PUT", f"agent/service/maintenance/{here}?enable=false")
+        wait_until(lambda: all("of-earth" in site.get("web.test")[1] for _ in range(10)), "only earth again", 20)
+        mars.stop()
+        wait_until(lambda: any(source["error"] for source in daemon.admin("/healthz")["sources"]), "a report", 60)
+    assert {status for _, status in counts} == {200}, counts
+
+
+def test_datacenters_as_equals(
+    place: Place, agents: tuple[ConsulAgent, ConsulAgent, Callable[[], Any]], run_echo: Callable[..., int]
+) -> None:
+    """With ``equalDatacenters`` instances of both get requests."""
+    earth, mars, join = agents
+    join()
+    place.consul = earth
+    earth.register("web", run_echo("of-earth"))
+    mars.register("web", run_echo("of-mars"))
+    daemon = place.start(
+        services=True, settings={"extensions": {"configs": {"gloo-nomad": {"equalDatacenters": True}}}}
+    )
+    daemon.put("Upstream", "web", {"consul": {"serviceName": "web", "dataCenters": ["earth", "mars"]}})
+    route = {"matchers": [{"prefix": "/"}], "routeAction": {"single": {"upstream": {"name": "web", **REF}}}}
+    daemon.put("VirtualService", "web", host("web.test", route))
+    site = place.open(daemon)
+    site.wait_for("web.test", 200, "of-earth", 30)
+    site.wait_for("web.test", 200, "of-mars", 30)
