@@ -93,7 +93,10 @@ class HostNames:
         if self._found.get(name) == addresses:
             return
         self._found[name] = addresses
-        for (kind, ref), (source, entry) in list(self._written.items()):
+        for kind, ref in list(self._written):
+            if (kind, ref) not in self._written:  # taken away while an earlier one was sent
+                continue
+            source, entry = self._written[kind, ref]
             if name in _names(entry) and self._is_known(entry):
                 await self.send(Change(source, kind, {ref: self._resolved(entry)}))
 
