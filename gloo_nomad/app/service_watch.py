@@ -11,6 +11,7 @@ from gloo_nomad.app.engine import Engine, Services
 from gloo_nomad.app.service_providers import Provider
 from gloo_nomad.clients.dns import find_addresses
 from gloo_nomad.settings import RuntimeSettings
+from gloo_nomad.sources.consul_services import MAX_QUERIES
 from gloo_nomad.sources.host_names import HostNames
 from gloo_nomad.sources.source import SourceState, cancel
 from gloo_nomad.sources.wanted_services import ServiceKey, WantedSource
@@ -30,6 +31,11 @@ class ServiceWatch:
     def states(self) -> list[SourceState]:
         """How the source is, while there is one."""
         return [self._source.state] if self._source is not None else []
+
+    @property
+    def queries(self) -> int:
+        """How many connections the source has about, at most."""
+        return min(len(self._wanted), MAX_QUERIES) if self._source is not None else 0
 
     def want(self, services: Services) -> Services:
         """Endpoints of these are needed from now on; the answer is which of them are watched."""

@@ -18,6 +18,7 @@ from gloo_nomad.api.kinds import ARTIFACT, CONFIG_KINDS, PROXY, SECRET, SETTINGS
 from gloo_nomad.app.consul_settings import blocking_wait, dns_interval
 from gloo_nomad.app.data_loss import was_emptied
 from gloo_nomad.app.engine import Engine, Services
+from gloo_nomad.app.kv_cutting import cutting_for
 from gloo_nomad.app.secret_sources import (
     all_listed,
     certificate_problems,
@@ -128,8 +129,9 @@ class Sources:
             folder = Path(settings.config_directory)
             await self._pump_all(_CONFIG, [DirectorySource(folder, kinds, namespaces, root_key=settings.root_key)])
         elif consul is not None:
+            wait, cutting = blocking_wait(settings), cutting_for(len(kinds), self.watches)
             while True:  # anew after Consul has lost its data
-                source = ConsulKvSource(consul, settings.root_key, kinds, namespaces, wait=blocking_wait(settings))
+                source = ConsulKvSource(consul, settings.root_key, kinds, namespaces, wait=wait, cutting=cutting)
                 await self._pump_all(_CONFIG, [source])
 
     def _reads_proxies(self, settings: RuntimeSettings) -> bool:

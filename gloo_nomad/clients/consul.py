@@ -338,8 +338,13 @@ def _authorization(options: ConsulOptions) -> dict[str, str]:
     return {"Authorization": aiohttp.BasicAuth(username, password).encode()} if username else {}
 
 
+def is_key(text: str) -> bool:
+    """Whether a key or prefix reaches Consul as it is: its router cleans ``a//b``, ``.`` and ``..``."""
+    return bool(text) and not text.startswith("/") and "//" not in text and not {".", ".."} & set(text.split("/"))
+
+
 def _checked(key: str) -> str:
-    """A key that reaches Consul as it is: its router cleans paths, and ``a//b`` or ``..`` would name another key."""
-    if not key or key.startswith("/") or "//" in key or any(part in {".", ".."} for part in key.split("/")):
+    """A key that reaches Consul as it is; any other would name another key."""
+    if not is_key(key):
         raise ValueError(f"{key!r} is no key: it must not be empty, begin with a slash, or hold //, . or .. as a part")
     return key

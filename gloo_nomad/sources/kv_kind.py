@@ -50,9 +50,9 @@ class KindReader:
         puts: dict[Ref, Entry] = {}
         for chunk in _chunks(self._wanted(change.pairs)):
             if _weight(chunk) < _INLINE_BYTES:
-                puts.update(self._decode(chunk, compare=change.complete))
+                puts.update(self._decode(chunk, compare=change.compare))
             else:
-                puts.update(await asyncio.to_thread(self._decode, chunk, compare=change.complete))
+                puts.update(await asyncio.to_thread(self._decode, chunk, compare=change.compare))
         deletes = frozenset(ref for key in change.gone if (ref := self._ref(key)) in self._stored)
         for ref in deletes:
             del self._stored[ref]

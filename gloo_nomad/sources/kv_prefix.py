@@ -1,15 +1,15 @@
 """Watching the keys below one prefix of Consul KV: which were written, which are gone.
 
-A prefix is a unit of its own. A kind is watched by one of these, or by several that share its keys between them:
-``recurse`` and the blocking index work on any string prefix.
+A kind is watched by one query as long as it is small; ``kv_shards`` is for more.
 """
 
 from collections.abc import AsyncGenerator
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
-from gloo_nomad.clients.blocking import Pace, Report, watch_index
+from gloo_nomad.clients.blocking import Report, watch_index
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.consul_answers import KvAnswer, KvPair
 
@@ -23,36 +23,62 @@ its wait is over even if the client is gone; where repeating the answer costs no
 class PrefixChange:
     """What is different below a prefix.
 
-    ``complete`` says that ``pairs`` is all there is and that versions cannot be compared with those seen before: the
-    first answer, the first after a failure, or one of a Consul whose index went back.
+    ``complete`` says that ``pairs`` is all there is. ``compare`` says that versions cannot be compared with those seen
+    before, so that ``pairs`` may hold what is known already: the first answer, the first after a failure, or one of a
+    Consul whose index went back.
     """
 
     pairs: tuple[KvPair, ...]
     gone: frozenset[str] = frozenset()
     complete: bool = False
+    compare: bool = False
 
 
 @dataclass(slots=True)
 class PrefixKeys:
-    """The keys that an answer before named, with the index at which each was written."""
+    """The keys that answers before named, with the index at which each was written, and how long its value was."""
 
     versions: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes in Consul's encoding."""
 
     def compare(self, pairs: tuple[KvPair, ...], *, trusted: bool) -> PrefixChange | None:
         """What is different now; None for nothing. An answer that is not *trusted* counts as different in full."""
-        before, self.versions = self.versions, {pair.key: pair.modify_index for pair in pairs}
-        gone = frozenset(before.keys() - self.versions.keys())
+        written, gone = self._update(pairs, self.versions.keys(), trusted=trusted)
         if not trusted:
-            return PrefixChange(pairs, gone, complete=True)
-        written = tuple(pair for pair in pairs if before.get(pair.key) != pair.modify_index)
+            return PrefixChange(pairs, gone, complete=True, compare=True)
         return PrefixChange(written, gone) if written or gone else None
+
+    def compare_part(self, pairs: tuple[KvPair, ...], known: AbstractSet[str], *, trusted: bool) -> PrefixChange | None:
+        """The same for an answer about some of the keys, of which those *known* were there before."""
+        written, gone = self._update(pairs, known, trusted=trusted)
+        return PrefixChange(written, gone, compare=not trusted) if written or gone else None
+
+    def _update(
+        self, pairs: tuple[KvPair, ...], known: AbstractSet[str], *, trusted: bool
+    ) -> tuple[tuple[KvPair, ...], frozenset[str]]:
+        before = self.versions
+        now = {pair.key: pair.modify_index for pair in pairs}
+        gone = frozenset(known - now.keys())
+        written = tuple(pair for pair in pairs if before.get(pair.key) != pair.modify_index) if trusted else pairs
+        for key in gone:
+            del self.versions[key], self.sizes[key]
+        self.versions.update(now)
+        self.sizes.update((pair.key, memoryview(pair.value).nbytes) for pair in written)
+        return written, gone
 
 
 async def watch_prefix(
-    client: ConsulClient, prefix: str, wait: float, report: Report, pace: Pace | None = None
+    client: ConsulClient,
+    prefix: str,
+    wait: float,
+    report: Report,
+    keys: PrefixKeys,
 ) -> AsyncGenerator[PrefixChange, None]:
-    """Yields for ever what is different below *prefix*, all of it first; *wait* is the longest wait in seconds."""
-    keys = PrefixKeys()
+    """Yields for ever what is different below *prefix*, all of it first; *wait* is the longest wait in seconds.
+
+    *keys* are those seen before, and are kept up to date.
+    """
     size = 0
 
     async def query(index: int, limit: float) -> KvAnswer:
@@ -64,7 +90,7 @@ async def watch_prefix(
     def limit() -> float:
         return wait if size > SMALL_ANSWER else min(wait, SMALL_WAIT)
 
-    async with aclosing(watch_index(query, limit, report, pace)) as answers:
+    async with aclosing(watch_index(query, limit, report)) as answers:
         async for seen in answers:
             change = keys.compare(seen.answer.pairs, trusted=seen.trusted)
             del seen  # as in watch_index: pairs hold the whole answer

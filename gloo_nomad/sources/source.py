@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
@@ -134,7 +134,7 @@ async def merge(parts: Mapping[str, AsyncGenerator[T, None]]) -> AsyncGenerator[
         await cancel(tasks)
 
 
-async def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Ends tasks and waits until they have ended, whatever they raise."""
     ending = list(tasks)
     for task in ending:

@@ -29,6 +29,8 @@ PREFIX = "gloo/gateway.solo.io/v1/VirtualService/"
 TRANSACTION = 64
 READS = 7
 IDLE_SECONDS = 10.0
+WARM_UP_SECONDS = 25.0
+"""Kinds with many keys are cut into shards when the program has run for 20 seconds."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Bench:
             await subscribe_routes(client)
             size = await wait_for(client, f"vs-{self.count - 1:05d}".encode(), 300.0)
             load = time.perf_counter() - started
+            await asyncio.sleep(max(0.0, started + WARM_UP_SECONDS - time.perf_counter()))
             await settle(self.process)
             before = _cpu(self.process)
             seconds = [await self._change(client, number) for number in range(changes)]

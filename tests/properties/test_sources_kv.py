@@ -100,5 +100,5 @@ def test_equal_answer_after_a_failure_says_nothing() -> None:
     pairs = (make_pair(f"{PREFIX}x/a", "1", 7),)
     reader = KindReader("kv", UPSTREAM, PREFIX, frozenset())
 
-    assert asyncio.run(reader.read(PrefixChange(pairs, complete=True))) is not None
-    assert asyncio.run(reader.read(PrefixChange(pairs, complete=True))) is None
+    assert asyncio.run(reader.read(PrefixChange(pairs, complete=True, compare=True))) is not None
+    assert asyncio.run(reader.read(PrefixChange(pairs, complete=True, compare=True))) is None
