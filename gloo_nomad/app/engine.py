@@ -5,7 +5,6 @@ for a translation. Nothing is published before every source has listed once: an 
 """
 
 import asyncio
-import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import structlog
 
 from gloo_nomad.api.kinds import SETTINGS
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.app import memory
 from gloo_nomad.app.coalesce import batches
 from gloo_nomad.app.live_settings import LiveSettings
 from gloo_nomad.envoy.clusters import ClusterSet
@@ -40,6 +40,8 @@ NEW_ENDPOINTS_SECONDS: Final = 1.0
 
 MOST_ROUNDS: Final = 3
 """How often one publication is translated at most; a change meanwhile is another publication."""
+MANY_OBJECTS: Final = 500
+"""Reading so many at a time leaves much free memory behind."""
 
 Services = frozenset[tuple[str, Ref]]
 
@@ -164,6 +166,8 @@ class Engine:
                     await self._translate()
                 pending = False
             self.wake()
+            if sum(len(change.puts) for change in batch) >= MANY_OBJECTS:
+                memory.trim()
 
     async def _translate(self) -> None:
         """Publishes what is in the store; what was waited for may have to be translated itself, such as who we are."""
@@ -181,8 +185,7 @@ class Engine:
                 break
         self.translation = translation
         if first:
-            gc.collect()
-            gc.freeze()
+            memory.settle()
         self.outputs.publish(self._with_endpoints(translation))
         self.published.set()
         self.outputs.translated(took, translation)

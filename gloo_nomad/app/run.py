@@ -20,6 +20,7 @@ from gloo_nomad.app.functions import Functions
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
 from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_proxy_debug, serve_xds, write_statuses
 from gloo_nomad.app.instances import Instances
+from gloo_nomad.app.memory import use_one_arena
 from gloo_nomad.app.mesh import IdentityProvider, IdentityWatch, MeshProvider
 from gloo_nomad.app.nomad_client import nomad_options
 from gloo_nomad.app.problem_log import log_problems
@@ -86,6 +87,7 @@ async def run(settings: RuntimeSettings, roles: frozenset[str]) -> None:
 
 
 async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
+    use_one_arena()
     check_clients(settings)
     _tell_what_has_no_effect(settings)
     async with AsyncExitStack() as stack:

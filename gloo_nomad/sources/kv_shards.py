@@ -129,6 +129,8 @@ class ShardedKeys:
     async def _next(self) -> PrefixChange | None:
         """What the next answer means; also looks at the cut when it is time to."""
         loop = asyncio.get_running_loop()
+        if self.limited:
+            raise WholeAgainError("Consul has too many connections")
         if loop.time() >= self._due:
             self._due = loop.time() + self.cutting.settle
             await self._recut()
@@ -139,8 +141,6 @@ class ShardedKeys:
             return None
         if isinstance(heard, _Defect):
             raise heard.failure
-        if self.limited:
-            raise WholeAgainError("Consul has too many connections")
         if isinstance(heard, _Answer):
             return await self._compare(heard.watch, heard.seen)
         await self._heed_names(heard.seen)

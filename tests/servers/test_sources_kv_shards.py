@@ -254,6 +254,7 @@ class Relay:
     agent: ConsulAgent
     broken: str = ""
     _open: dict[asyncio.StreamWriter, bytes] = field(default_factory=dict)
+    _relaying: set["asyncio.Task[None] | None"] = field(default_factory=set)
 
     async def serve(self) -> asyncio.Server:
         """Listens on a free port."""
@@ -266,7 +267,12 @@ class Relay:
             if text and text.encode() in target:
                 writer.close()
 
+    async def ended(self) -> None:
+        """Returns when nobody is connected any more."""
+        await asyncio.gather(*(task for task in self._relaying if task is not None), return_exceptions=True)
+
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._relaying.add(asyncio.current_task())
         there, back = await asyncio.open_connection("127.0.0.1", self.agent.port)
         answering = asyncio.create_task(self._copy(there, writer))
         try:
@@ -282,6 +288,7 @@ class Relay:
             await cancel([answering])
             for end in (back, writer):
                 end.close()
+                await asyncio.gather(end.wait_closed(), return_exceptions=True)
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while part := await reader.read(65536):
@@ -314,6 +321,7 @@ def test_one_shard_fails(consul: ConsulAgent, root_key: str) -> None:
             assert not any(change.complete for change in listener.changes[said:])
             await listener.until(lambda: listener.source.state.last_error == "")
         server.close()
+        await relay.ended()
 
     asyncio.run(run())
 
