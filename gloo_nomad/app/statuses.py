@@ -10,6 +10,8 @@ from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.standing import Standings
 from gloo_nomad.clients.http import WorldError
+from gloo_nomad.pipeline import Translation
+from gloo_nomad.reports import Problems
 from gloo_nomad.store.change import Entry
 from gloo_nomad.store.leader import Leader
 from gloo_nomad.store.status_writer import StatusWriter
@@ -23,6 +25,8 @@ _ONLY_WITH_PROXIES = frozenset({UPSTREAM.name, UPSTREAM_GROUP.name})
 async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader, rounds: asyncio.Event) -> None:
     """After each of the engine's *rounds*, and when this process becomes the leader, for ever."""
     standings = Standings()
+    translation: Translation | None = None
+    problems: Problems = ()
     rounds.set()
     while True:
         await rounds.wait()
@@ -31,7 +35,10 @@ async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader, rou
         if engine.translation is None:
             continue
         writer.report_as(engine.settings.reporter)
-        standings.update(engine.translation.proxies, engine.problems())
+        found = engine.problems()
+        if translation is not engine.translation or problems != found:  # else it was a status that was written
+            translation, problems = engine.translation, found
+            standings.update(translation.proxies, problems)
         try:
             written = await writer.write(writer.differing(dict(reported(engine)), standings.of))
         except WorldError as failure:
