@@ -6,7 +6,7 @@ hvac does the talking, in threads. Texts of exceptions name paths, never what is
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import hvac
 
@@ -18,6 +18,8 @@ from gloo_nomad.clients.token import NO_TOKEN, Token
 from gloo_nomad.clients.vault_errors import NoMountError, translate_failure
 from gloo_nomad.clients.vault_logins import Login
 from gloo_nomad.clients.vault_session import Lifetime, Session
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,11 @@ class VaultClient:
 
     async def kv_version(self, mount: str) -> int:
         """Which KV engine is mounted there: 1 or 2. Version 2 where the token may not know."""
+        target = f"/v1/sys/internal/ui/mounts/{mount}"
         try:
-            answer = await self._call(
-                f"mount {mount}", lambda: self._api.adapter.get(f"/v1/sys/internal/ui/mounts/{mount}")
-            )
+            return await self._call(f"mount {mount}", lambda: _kv_version(self._api.adapter.get(target)))
         except ForbiddenError:
             return 2
-        options = answer["data"].get("options") or {}
-        return 1 if str(options.get("version", "1")) == "1" else 2
 
     async def list_names(self, mount: str, path: str, version: int = 2) -> tuple[str, ...]:
         """The names below a path, folders with a slash at their end; none for a path that does not exist.
@@ -101,24 +100,29 @@ class VaultClient:
         A mount that does not exist is an error, not an empty one.
         """
         engine = self._engine(version)
+
+        def ask() -> tuple[str, ...]:
+            answer = engine.list_secrets(path, mount_point=mount)
+            return tuple(sorted(str(name) for name in answer["data"]["keys"]))
+
         try:
-            answer = await self._call(f"LIST {mount}/{path}", lambda: engine.list_secrets(path, mount_point=mount))
+            return await self._call(f"LIST {mount}/{path}", ask)
         except NotFoundError as missing:
             if isinstance(missing, NoMountError):
                 raise
             return ()
-        return tuple(sorted(str(name) for name in answer["data"]["keys"]))
 
     async def current_version(self, mount: str, path: str) -> int:
         """The version that ``read_secret`` would give, in KV 2; 0 if it is deleted, destroyed or was never written."""
         engine = self._engine(2)
+
+        def ask() -> int:
+            return _current_version(engine.read_secret_metadata(path, mount_point=mount)["data"])
+
         try:
-            answer = await self._call(
-                f"metadata of {mount}/{path}", lambda: engine.read_secret_metadata(path, mount_point=mount)
-            )
+            return await self._call(f"metadata of {mount}/{path}", ask)
         except NotFoundError:
             return 0
-        return _current_version(answer["data"])
 
     async def list_versions(self, mount: str, path: str) -> Mapping[str, int] | None:
         """The same for all names below a path in one request; folders are left out.
@@ -126,37 +130,41 @@ class VaultClient:
         None where the server does not know the request (only OpenBao does), the token may not make it, or nothing is
         there. https://openbao.org/api-docs/secret/kv/kv-v2/
         """
-        target = f"/v1/{mount}/detailed-metadata/{path}"
+
+        def ask() -> Mapping[str, int]:
+            answer = self._api.adapter.list(f"/v1/{mount}/detailed-metadata/{path}")
+            known = answer["data"]["key_info"]
+            return {name: _current_version(known[name]) for name in sorted(known) if not name.endswith("/")}
+
         try:
-            answer = await self._call(f"versions below {mount}/{path}", lambda: self._api.adapter.list(target))
+            return await self._call(f"versions below {mount}/{path}", ask)
         except (NotFoundError, ForbiddenError, BadRequestError):
             return None
-        known = answer["data"].get("key_info")
-        if not isinstance(known, dict):
-            return None
-        return {name: _current_version(known[name]) for name in sorted(known) if not name.endswith("/")}
 
     async def read_secret(self, mount: str, path: str, version: int = 2) -> StoredSecret | None:
         """The secret at a path, None if there is none; *version* is the engine's."""
         engine = self._engine(version)
-        options = {"raise_on_deleted_version": True} if version == 2 else {}
-        read = engine.read_secret_version if version == 2 else engine.read_secret
+
+        def ask() -> StoredSecret:
+            if version == 1:
+                return StoredSecret(dict(engine.read_secret(path, mount_point=mount)["data"]))
+            answer = engine.read_secret_version(path, mount_point=mount, raise_on_deleted_version=True)
+            return StoredSecret(dict(answer["data"]["data"] or {}), int(answer["data"]["metadata"]["version"]))
+
         try:
-            answer = await self._call(f"read {mount}/{path}", lambda: read(path, mount_point=mount, **options))
+            return await self._call(f"read {mount}/{path}", ask)
         except NotFoundError:
             return None
-        if version == 1:
-            return StoredSecret(answer["data"])
-        return StoredSecret(answer["data"]["data"] or {}, int(answer["data"]["metadata"]["version"]))
 
     async def write_secret(self, mount: str, path: str, data: Mapping[str, Any], cas: int | None = None) -> int:
         """Writes a secret into a KV 2 engine, with *cas* only if its version is that; its new version."""
         engine = self._engine(2)
-        answer = await self._call(
-            f"write {mount}/{path}",
-            lambda: engine.create_or_update_secret(path, dict(data), cas=cas, mount_point=mount),
-        )
-        return int(answer["data"]["version"])
+
+        def ask() -> int:
+            answer = engine.create_or_update_secret(path, dict(data), cas=cas, mount_point=mount)
+            return int(answer["data"]["version"])
+
+        return await self._call(f"write {mount}/{path}", ask)
 
     async def delete_secret(self, mount: str, path: str) -> None:
         """Removes a secret with all its versions from a KV 2 engine."""
@@ -168,14 +176,15 @@ class VaultClient:
     async def issue_certificate(self, mount: str, role: str, parameters: Mapping[str, str]) -> IssuedPair:
         """A new certificate of a PKI engine; *parameters* are those of its API, ``common_name`` among them."""
         asked = {name: value for name, value in parameters.items() if name != "common_name"}
-        name = parameters["common_name"]
-        answer = await self._call(
-            f"certificate of {mount}/issue/{role}",
-            lambda: self._api.secrets.pki.generate_certificate(role, name, dict(asked), mount_point=mount),
-        )
-        data = answer["data"]
-        chain = tuple(data.get("ca_chain") or (data["issuing_ca"],))
-        return IssuedPair(data["certificate"], data["private_key"], chain)
+        pki = self._api.secrets.pki
+
+        def ask() -> IssuedPair:
+            answer = pki.generate_certificate(role, parameters["common_name"], dict(asked), mount_point=mount)
+            data = answer["data"]
+            chain = tuple(map(str, data.get("ca_chain") or (data["issuing_ca"],)))
+            return IssuedPair(str(data["certificate"]), str(data["private_key"]), chain)
+
+        return await self._call(f"certificate of {mount}/issue/{role}", ask)
 
     async def look_up_token(self) -> Lifetime:
         """How long the present token lives."""
@@ -192,8 +201,11 @@ class VaultClient:
     def _engine(self, version: int) -> Any:
         return self._api.secrets.kv.v2 if version == 2 else self._api.secrets.kv.v1
 
-    async def _call(self, what: str, function: Callable[[], Any]) -> Any:
-        """Calls with the present token, and once more if that was refused and there is another one now."""
+    async def _call(self, what: str, function: Callable[[], T]) -> T:
+        """Calls with the present token, and once more if that was refused and there is another one now.
+
+        The function takes Vault's answer apart itself: one of another shape is a ``BadAnswerError`` like any other.
+        """
         token = self._api.token = await self._tokens.token()
         try:
             return await self._call_once(what, function)
@@ -203,8 +215,13 @@ class VaultClient:
         self._api.token = await self._tokens.token()
         return await self._call_once(what, function)
 
-    async def _call_once(self, what: str, function: Callable[[], Any]) -> Any:
+    async def _call_once(self, what: str, function: Callable[[], T]) -> T:
         return await self._threads.call(what, function, translate_failure)
+
+
+def _kv_version(answer: Any) -> int:
+    options = answer["data"].get("options") or {}
+    return 1 if str(options.get("version", "1")) == "1" else 2
 
 
 def _current_version(metadata: Mapping[str, Any]) -> int:

@@ -6,6 +6,7 @@ from typing import Final
 import hvac.exceptions
 
 from gloo_nomad.clients.http import (
+    BadAnswerError,
     BadRequestError,
     ForbiddenError,
     NotFoundError,
@@ -38,6 +39,8 @@ def translate_failure(failure: Exception, where: str) -> WorldError | None:
         return None
     reasons = excerpt(", ".join(map(str, failure.errors or ()))) or type(failure).__name__
     if isinstance(failure, hvac.exceptions.InvalidPath):
+        if failure.json is None:
+            return BadAnswerError(f"{where}: 404 of something that is not Vault")
         kind: type[WorldError] = NoMountError if "no handler for route" in reasons else NotFoundError
     else:
         kind = _KINDS.get(type(failure), BadRequestError)

@@ -9,20 +9,24 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 import tenacity
 
 from gloo_nomad.clients.blocking import BACK_OFF, Report
-from gloo_nomad.clients.http import ForbiddenError, WorldError
+from gloo_nomad.clients.http import BadRequestError, ForbiddenError, NotFoundError, WorldError
 from gloo_nomad.clients.token import Token
 from gloo_nomad.clients.vault_logins import Login
 
 log = structlog.get_logger(__name__)
 
-_LOOK: Final = 600.0
-"""Seconds after which a given token is looked at again: its file may hold another one by then."""
+T = TypeVar("T")
+
+_FOREVER: Final = 600.0
+"""Seconds after which a token without an end is looked at again."""
+_LOOK: Final = 5.0
+"""Seconds after which the file of a given token is looked at: it may hold another one by then."""
 _FRESH: Final = 5.0
 """A token that Vault knew less than so many seconds ago was refused for its rights, not for the end of its life."""
 
@@ -38,7 +42,7 @@ class Lifetime:
 class Calls(Protocol):
     """Calls a function of hvac in a thread; *what* names it in the ``WorldError`` of a failure."""
 
-    def __call__(self, what: str, function: Callable[[], Any]) -> Awaitable[Any]:
+    def __call__(self, what: str, function: Callable[[], T]) -> Awaitable[T]:
         """The function's value."""
 
 
@@ -83,19 +87,22 @@ class Session:
 
     async def look_up(self) -> Lifetime:
         """How long the present token lives."""
-        token = await self.token()
-        answer = await self._own_call("token", token, self._api.auth.token.lookup_self)
-        return Lifetime(float(answer["data"]["ttl"]), bool(answer["data"].get("renewable")))
+        return await self._own_call("token", await self.token(), self._look_up_self)
 
     async def renew(self) -> Lifetime:
         """Prolongs the present token; how long it lives then."""
         token = await self.token()
         increment = self._login.increment if self._login else 0
 
-        def renew() -> Any:
-            return self._api.auth.token.renew_self(increment=f"{increment}s" if increment else None)
+        def renew() -> Lifetime:
+            auth = self._api.auth.token.renew_self(increment=f"{increment}s" if increment else None)["auth"]
+            return Lifetime(float(auth["lease_duration"]), bool(auth["renewable"]))
 
-        return self._take(token, (await self._own_call("renewal of the token", token, renew))["auth"])
+        lifetime = await self._own_call("renewal of the token", token, renew)
+        if self._login is not None and self._token != token:  # another login was faster
+            return self._lifetime
+        self._take(token, lifetime)
+        return lifetime
 
     async def keep(self, report: Report) -> None:
         """Keeps the token alive for ever. Failures are reported, and tried again with a back-off that is bounded."""
@@ -135,9 +142,9 @@ class Session:
         try:
             if lifetime.renewable and (await self.renew()).ttl > lifetime.ttl * 2 / 3:
                 return
-        except ForbiddenError:
+        except (BadRequestError, ForbiddenError, NotFoundError):
             if self._login is None:
-                return
+                log.info("token not renewable by itself")
         if self._login is not None:
             async with self._lock:
                 await self._log_in(self._login)
@@ -160,27 +167,34 @@ class Session:
     async def _is_known(self) -> bool:
         """Whether Vault knows the token that it refused something."""
         try:
-            await self._own_call("token", self._token, self._api.auth.token.lookup_self)
+            await self._own_call("token", self._token, self._look_up_self)
         except ForbiddenError:
             return False
         self._known_since = time.monotonic()
         return True
 
     async def _log_in(self, login: Login) -> None:
-        answer = await self._own_call(f"login by {login.method} at {login.mount}", "", lambda: login.run(self._api))
-        self._take(str(answer["client_token"]), answer)
-        self._changed.set()
-        log.info("vault login", method=login.method, ttl_seconds=self._lifetime.ttl)
+        def run() -> tuple[str, Lifetime]:
+            auth = login.run(self._api)
+            return str(auth["client_token"]), Lifetime(float(auth["lease_duration"]), bool(auth["renewable"]))
 
-    def _take(self, token: str, answer: Any) -> Lifetime:
-        lifetime = Lifetime(float(answer["lease_duration"]), bool(answer["renewable"]))
+        token, lifetime = await self._own_call(f"login by {login.method} at {login.mount}", "", run)
+        self._take(token, lifetime)
+        self._changed.set()
+        log.info("vault login", method=login.method, ttl_seconds=lifetime.ttl)
+
+    def _take(self, token: str, lifetime: Lifetime) -> None:
         if self._login is not None:
             self._token, self._lifetime = token, lifetime
             self._since = self._known_since = time.monotonic()
-        return lifetime
 
-    async def _own_call(self, what: str, token: str, function: Callable[[], Any]) -> Any:
-        def call() -> Any:
+    def _look_up_self(self) -> Lifetime:
+        """In a thread: how long the token of the call lives."""
+        found = self._api.auth.token.lookup_self()["data"]
+        return Lifetime(float(found["ttl"]), bool(found.get("renewable")))
+
+    async def _own_call(self, what: str, token: str, function: Callable[[], T]) -> T:
+        def call() -> T:
             self._api.token = token
             return function()
 
@@ -191,5 +205,5 @@ class Session:
 def renewal_delay(lifetime: Lifetime, jitter: float) -> float:
     """Seconds until a token is to be renewed: a third of what remains; *jitter* is between 0 and 1."""
     if not lifetime.ttl:
-        return _LOOK
+        return _FOREVER
     return max(0.2, lifetime.ttl / 3 * (0.9 + 0.2 * jitter))

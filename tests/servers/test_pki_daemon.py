@@ -19,6 +19,7 @@ from tests.daemon import Daemon
 from tests.site import Place, Site, direct, host
 from tests.vault_pki import enable_pki, request
 
+POLICY = (Path(__file__).parents[2] / "jobs" / "gloo-policy.hcl").read_text()
 pytestmark = [pytest.mark.consul, pytest.mark.envoy, pytest.mark.bao]
 
 
@@ -29,9 +30,10 @@ def bao(new_openbao: Callable[..., OpenBao]) -> OpenBao:
 
 
 def start(place: Place, bao: OpenBao, **settings: Any) -> Daemon:
-    """A daemon that looks at its secrets often."""
+    """A daemon that looks at its secrets often, with the rights of the job's policy."""
     own = {"extensions": {"configs": {"gloo-nomad": {"vaultPollSeconds": 0.5}}}}
-    vault = {"vaultSecretSource": {"address": bao.address, "accessToken": bao.token}}
+    bao.write_policy("gloo", POLICY)
+    vault = {"vaultSecretSource": {"address": bao.address, "accessToken": bao.create_token("gloo")}}
     return place.start(settings={**own, **vault, **settings})
 
 

@@ -15,7 +15,8 @@ from gloo_nomad.clients.address import parse_address
 from gloo_nomad.clients.token import Token
 from gloo_nomad.clients.vault import VaultClient, VaultOptions
 from gloo_nomad.demo.openbao import OpenBao
-from gloo_nomad.sources.vault_secrets import REFRESH, VaultPlace, VaultSecretsSource
+from gloo_nomad.sources.vault_secrets import REFRESH, SecretsReader, VaultPlace, VaultSecretsSource
+from tests.faults import Proxy, Status
 from tests.source_listener import Listener
 
 pytestmark = pytest.mark.bao
@@ -101,6 +102,59 @@ def test_change_is_seen_within_five_seconds(openbao: OpenBao) -> None:
 
     assert REFRESH < 5
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("versions_with_list", [True, False], ids=["with the list", "one by one"])
+def test_only_what_changed_is_read(openbao: OpenBao, versions_with_list: bool) -> None:
+    """A look costs two requests where versions come with the list, else one more for each secret, and reads none."""
+    root = new_root()
+    for i in range(30):
+        openbao.put_secret("ns", f"s{i}", tls("1"), root=root)
+
+    async def run(proxy: Proxy) -> None:
+        client = VaultClient(VaultOptions(parse_address(proxy.address, 0), Token(openbao.create_token(root))))
+        reader = SecretsReader(client, VaultPlace(root_key=root), frozenset())
+        assert len(await reader.read()) == 30
+        assert proxy.count("/v1/secret/data/") == 30
+        proxy.forget()
+        before = await reader.read()
+        assert proxy.count("/v1/secret/data/") == 0
+        assert len(proxy.asked) == (2 if versions_with_list else 32)
+        assert proxy.most_waiting <= 4
+        openbao.put_secret("ns", "s7", tls("2"), root=root)
+        openbao.delete_secret("ns", "s8", root=root)
+        proxy.forget()
+        after = await reader.read()
+        assert proxy.count("/v1/secret/data/") == 1
+        assert {ref for ref in before if after.get(ref) is not before[ref]} == {Ref("ns", "s7"), Ref("ns", "s8")}
+        assert len(after) == 29
+        await client.close()
+
+    rule = f'path "secret/detailed-metadata/{root}/*" {{ capabilities = ["list"] }}' if versions_with_list else ""
+    openbao.write_policy(root, POLICY.format(root=root) + rule)
+    with Proxy(openbao.port) as proxy:
+        asyncio.run(run(proxy))
+
+
+def test_a_404_of_something_else(openbao: OpenBao) -> None:
+    """What stands before Vault and does not find it is no empty Vault."""
+    root = new_root()
+    openbao.put_secret("ns", "a", tls("1"), root=root)
+
+    async def run(proxy: Proxy) -> None:
+        client = VaultClient(VaultOptions(parse_address(proxy.address, 0), Token(openbao.token)))
+        async with Listener(VaultSecretsSource(client, VaultPlace(root_key=root), refresh=0.2)) as listener:
+            await listener.listed()
+            for broken in (Status(404, b"<html>not found</html>"), Status(200, b"<html>"), Status(200, b"{}")):
+                with proxy.fault("/v1/secret/", broken):
+                    await listener.until(lambda: bool(listener.source.state.last_error))
+                    assert key_of(listener, A) == "1"
+                await listener.until(lambda: not listener.source.state.last_error)
+            assert len(listener.changes) == 1
+        await client.close()
+
+    with Proxy(openbao.port) as proxy:
+        asyncio.run(run(proxy))
 
 
 def test_bad_secret_spoils_only_itself(openbao: OpenBao) -> None:
