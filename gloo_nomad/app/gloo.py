@@ -3,22 +3,25 @@
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import structlog
+from starlette.applications import Starlette
 
+from gloo_nomad.admin.dev import build_dev_app
 from gloo_nomad.admin.metrics import Metrics
 from gloo_nomad.admin.proxy_debug import serving_proxies
 from gloo_nomad.admin.server import build_app
 from gloo_nomad.admin.view import AdminView, Client, SourceState
+from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.nacks import Nacks
 from gloo_nomad.app.sources import Sources
 from gloo_nomad.app.statuses import run_statuses
 from gloo_nomad.app.stored_proxies import ProxyKeeper
-from gloo_nomad.app.surviving import keep_running
+from gloo_nomad.app.surviving import AGAIN_SECONDS, keep_running
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.serving import ServingError, serve, shown
 from gloo_nomad.store.leader import Leader
@@ -26,6 +29,7 @@ from gloo_nomad.store.status_writer import StatusWriter
 from gloo_nomad.xds import server as xds_server
 from gloo_nomad.xds.cache import XdsCache
 from gloo_nomad.xds.metrics import XdsMetrics
+from gloo_nomad.xds.rest import build_app as build_rest_app
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +98,35 @@ async def serve_proxy_debug(engine: Engine) -> None:
             await asyncio.Event().wait()
     except ServingError as failure:
         log.warning("no_proxy_debug", reason=str(failure))
+
+
+async def serve_rest_xds(engine: Engine, cache: XdsCache) -> None:
+    """Serves discovery by REST from the moment that ``gloo.enableRestEds`` is on."""
+    await _wait_until(engine, lambda settings: settings.gloo.enable_rest_eds.value)
+    await _serve_if_free(build_rest_app(cache), engine.base.rest_xds_bind, "xDS by REST")
+
+
+async def serve_dev(engine: Engine, view: AdminView) -> None:
+    """Serves the pages of ``devMode`` from the moment that it is on."""
+    await _wait_until(engine, lambda settings: settings.dev_mode)
+    await _serve_if_free(build_dev_app(view), engine.base.dev_bind, "devMode")
+
+
+async def _wait_until(engine: Engine, wanted: Callable[[settings_pb2.Settings], bool]) -> None:
+    rounds = engine.listener()
+    while not wanted(engine.settings.message):
+        await rounds.wait()
+        rounds.clear()
+
+
+async def _serve_if_free(app: Starlette, bind: tuple[str, int], purpose: str) -> None:
+    """Serves as soon as the port is free; nothing else waits for that."""
+    while True:
+        try:
+            await serve(app, *bind, purpose)
+        except ServingError as failure:
+            log.warning("not_served", reason=str(failure), again_in_seconds=AGAIN_SECONDS)
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def serve_admin(engine: Engine, view: AdminView, metrics: Metrics) -> None:

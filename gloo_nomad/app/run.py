@@ -18,7 +18,16 @@ from gloo_nomad.app.discovery import Catalog, Discovery, watch_catalog
 from gloo_nomad.app.engine import Engine, Outputs
 from gloo_nomad.app.functions import Functions
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
-from gloo_nomad.app.gloo import admin_view, leader_for, serve_admin, serve_proxy_debug, serve_xds, write_statuses
+from gloo_nomad.app.gloo import (
+    admin_view,
+    leader_for,
+    serve_admin,
+    serve_dev,
+    serve_proxy_debug,
+    serve_rest_xds,
+    serve_xds,
+    write_statuses,
+)
 from gloo_nomad.app.instances import Instances
 from gloo_nomad.app.memory import use_one_arena
 from gloo_nomad.app.mesh import IdentityProvider, IdentityWatch, MeshProvider
@@ -203,6 +212,8 @@ class _Process:
             jobs["proxy debug"] = partial(serve_proxy_debug, engine)
             if engine.base.config_directory:
                 jobs["problem log"] = partial(log_problems, engine)
+            jobs["dev mode"] = partial(serve_dev, engine, self.view)
+            jobs["rest xds"] = partial(serve_rest_xds, engine, self.cache)
         if "gateway" in self.roles:
             jobs["front door"] = partial(serve_front_door, engine, self._objects(), self.metrics)
         if self.client is not None and engine.base.uses_consul_kv:

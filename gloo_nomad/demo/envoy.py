@@ -15,6 +15,7 @@ from gloo_nomad.demo.ports import free_port
 from gloo_nomad.demo.processes import ServerError, ServerProcess, start_process, wait_ready
 
 XDS_CLUSTER: Final = "xds_cluster"
+REST_CLUSTER: Final = "rest_xds_cluster"
 _HTTP2: Final = {
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -65,10 +66,12 @@ def build_bootstrap(
     role: str = "gloo-system~gateway-proxy",
     node_id: str = "gateway-proxy-1",
     delta: bool = True,
+    rest_xds: tuple[str, int] | None = None,
 ) -> dict[str, Any]:
     """A bootstrap that takes everything from the xDS server at that host (a name or an IP) and port, by ADS.
 
-    *role* is ``<write namespace>~<proxy>``; with *delta* false Envoy asks for the state of the world.
+    *role* is ``<write namespace>~<proxy>``; with *delta* false Envoy asks for the state of the world. *rest_xds* is
+    where it polls endpoints if ``gloo.enableRestEds`` is on.
     """
     return {
         "node": {"id": node_id, "cluster": "gateway", "metadata": {"role": role}},
@@ -82,8 +85,17 @@ def build_bootstrap(
             "cds_config": {"ads": {}, "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
-        "static_resources": {"clusters": [_xds_cluster(xds_port, xds_host)]},
+        "static_resources": {
+            "clusters": [_xds_cluster(xds_port, xds_host), *([_rest_cluster(*rest_xds)] if rest_xds else [])]
+        },
     }
+
+
+def _rest_cluster(host: str, port: int) -> dict[str, Any]:
+    """Plain HTTP/1, as Envoy polls."""
+    cluster = {**_xds_cluster(port, host), "name": REST_CLUSTER}
+    del cluster["typed_extension_protocol_options"]
+    return cluster
 
 
 def _xds_cluster(port: int, host: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from gloo_nomad.envoy.mesh import apply_mesh, mesh_identity
 from gloo_nomad.envoy.names import cluster_name, nomad_twin_name, parse_consul_service_key
 from gloo_nomad.envoy.protocols import apply_protocol
 from gloo_nomad.envoy.resources import pack_resource
+from gloo_nomad.envoy.rest_endpoints import apply_rest_endpoints
 from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
 from gloo_nomad.envoy.tunnels import Tunnel, split_tunnel, tunnel_server_names
 from gloo_nomad.messages import duration, seconds
@@ -240,6 +241,7 @@ def build_cluster(upstream: upstream_pb2.Upstream, out: Any, scope: TlsScope) ->
     source = UPSTREAM.object_ref(Ref(*_name(upstream)))
     context = ClusterContext(scope.settings, scope.reads, source, partial(_build_socket, scope, secrets))
     findings = [*_apply_core(upstream, scope.settings, out), *module.apply_type(upstream, out, context)]
+    apply_rest_endpoints(scope.settings, out)
     findings += apply_protocol(upstream, out)
     meshed = is_meshed(module, upstream, scope.settings)
     if meshed:

@@ -54,6 +54,15 @@ READS: Claims = {
     "solo.io.envoy.config.core.v3.Address": ("socket_address",),
     "solo.io.envoy.config.core.v3.SocketAddress": ("address", "port_value", "protocol"),
 }
+_NO_RESOLVER: Final = "a DNS server has an IP address and a port; write those"
+WARNED: Final = {
+    "solo.io.envoy.config.core.v3.Address": {"pipe": _NO_RESOLVER},
+    "solo.io.envoy.config.core.v3.SocketAddress": {
+        "named_port": _NO_RESOLVER,
+        "resolver_name": _NO_RESOLVER,
+        "ipv4_compat": "is about addresses to listen on",
+    },
+}
 REFUSED: Claims = {f"{_DFP}.DnsCacheConfig": ("apple_dns",)}
 ROUTES_READ: Final = ("dynamic_forward_proxy",)
 

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from gloo_nomad.acceptance.names import address_fault, is_ip_address
-from gloo_nomad.api.gen import failover_pb2, upstream_pb2
+from gloo_nomad.acceptance.values import duration_fault
+from gloo_nomad.api.gen import failover_pb2, settings_pb2, upstream_pb2
 from gloo_nomad.options.hooks import EVERY, Claims, ClusterContext
 from gloo_nomad.reports import Finding, Findings, error, is_rejected, warning
 
 _ENDPOINT: Final = "gloo.solo.io.LbEndpoint"
-FIELDS: Claims = {"gloo.solo.io.Upstream": ("failover",)}
+FIELDS: Claims = {
+    "gloo.solo.io.Upstream": ("failover",),
+    "gloo.solo.io.GlooOptions": ("failover_upstream_dns_polling_interval",),
+}
 READS: Claims = {
     "gloo.solo.io.Failover": EVERY,
     "gloo.solo.io.Failover.PrioritizedLocality": EVERY,
@@ -22,9 +26,12 @@ READS: Claims = {
     _ENDPOINT: EVERY,
     f"{_ENDPOINT}.HealthCheckConfig": ("port_value", "hostname"),
 }
+_ONE_CHECK: Final = "Envoy checks all hosts of an upstream alike; write it into `healthChecks` of the Upstream"
+WARNED: Final = {f"{_ENDPOINT}.HealthCheckConfig": {"path": _ONE_CHECK, "method": _ONE_CHECK}}
 
 MAX_PRIORITIES: Final = 128
 """Envoy's bound."""
+_LEAST_NANOSECONDS: Final = 1_000_000
 _SOCKET_METADATA: Final = "envoy.transport_socket_match"
 _MARK: Final = "failover"
 
@@ -40,6 +47,7 @@ def apply_cluster(upstream: upstream_pb2.Upstream, out: Any, context: ClusterCon
         return findings
     if out.type != out.EDS:
         _resolve_names(upstream.failover, out)
+        findings += _apply_polling(context.settings, out)
         apply_endpoints(upstream, out.load_assignment)
     return [*findings, *_apply_sockets(upstream.failover, out, context)]
 
@@ -132,6 +140,18 @@ def _resolve_names(failover: failover_pb2.Failover, out: Any) -> None:
     if named and out.type == out.STATIC and _named(out):
         out.type = "STRICT_DNS"
         out.dns_lookup_family = "V4_PREFERRED"
+
+
+def _apply_polling(settings: settings_pb2.Settings, out: Any) -> Iterator[Finding]:
+    """How often names are looked up; ``dnsRefreshRate`` of the Upstream, which is applied later, wins."""
+    if out.type != out.STRICT_DNS or not settings.gloo.HasField("failover_upstream_dns_polling_interval"):
+        return
+    interval = settings.gloo.failover_upstream_dns_polling_interval
+    if duration_fault(interval) or interval.ToNanoseconds() < _LEAST_NANOSECONDS:
+        text = "Settings.gloo.failoverUpstreamDnsPollingInterval: must be 0.001s at least, and not too long for Envoy"
+        yield warning("failover", text)
+        return
+    out.dns_refresh_rate.CopyFrom(interval)
 
 
 def _apply_locality(

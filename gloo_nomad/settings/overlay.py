@@ -18,6 +18,7 @@ _FIXED: Final[tuple[tuple[str, ...], ...]] = (
     ("ip_v4_only",),
     ("gloo", "xds_bind_addr"),
     ("gloo", "proxy_debug_bind_addr"),
+    ("gloo", "rest_xds_bind_addr"),
     *(
         ("consul", name)
         for name in (

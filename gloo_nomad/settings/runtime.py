@@ -68,6 +68,16 @@ class RuntimeSettings:
         return parse_address(self.message.gloo.xds_bind_addr or "0.0.0.0:9977", "gloo.xdsBindAddr")
 
     @property
+    def rest_xds_bind(self) -> tuple[str, int]:
+        """Where Envoys ask for endpoints by REST, if they do."""
+        return parse_address(self.message.gloo.rest_xds_bind_addr or "0.0.0.0:9976", "gloo.restXdsBindAddr")
+
+    @property
+    def dev_bind(self) -> tuple[str, int]:
+        """Where the pages of ``devMode`` are served."""
+        return parse_address(str(self.own("devBindAddr")), f"extensions.configs.{EXTENSION}.devBindAddr")
+
+    @property
     def proxy_debug_bind(self) -> tuple[str, int]:
         """Where ``GetProxies`` is served."""
         return parse_address(self.message.gloo.proxy_debug_bind_addr or "127.0.0.1:9966", "gloo.proxyDebugBindAddr")

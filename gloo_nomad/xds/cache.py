@@ -70,6 +70,11 @@ class XdsCache:
             view = self._views[role] = RoleView(role)
         return view
 
+    def published(self, role: str) -> XdsSnapshot | None:
+        """What is served to a role now, its state of the world; None if nobody published it."""
+        view = self._views.get(role)
+        return view.snapshot if view is not None and view.published else None
+
     def snapshots(self) -> dict[str, XdsSnapshot]:
         """What delta streams are served now, by role."""
         return {role: view.snapshot.for_delta() for role, view in sorted(self._views.items()) if view.published}

@@ -196,7 +196,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory, envoy_binary: Path) -> Itera
     echo_b, port_b = start_echo(folder, name="b")
     raw, proxy = RawHost(), ConnectProxy(port_a)
     hosts = {"a": port_a, "b": port_b, "raw": raw.port}
-    outcome = run_pipeline(fill_frame(_objects(port, _upstreams(hosts, proxy.port, free_port()))))
+    objects = fill_frame(_objects(port, _upstreams(hosts, proxy.port, free_port())))
+    outcome = run_pipeline(objects, {"gloo": {"failoverUpstreamDnsPollingInterval": "0.2s"}})
     assert [problem for problem in outcome.problems if problem["severity"] == "error"] == []
     bootstrap = json_format.MessageToDict(build_bootstrap(outcome.snapshots[ROLE]))
     envoy = start_envoy(folder, bootstrap, binary=envoy_binary, ready=True)
@@ -227,6 +228,13 @@ def test_a_host_with_bad_answers_is_taken_out(scene: Scene) -> None:
     assert scene.get("ejected").status == 200
     assert scene.get("ejected", "?status=500").status == 500
     wait_until(lambda: scene.get("ejected").text == "no healthy upstream", "the ejection", SECONDS)
+
+
+def test_names_of_other_places_are_polled(scene: Scene) -> None:
+    """As often as the Settings say: Envoy's own five seconds would be too slow for this many in that time."""
+    name = "cluster.failing-by-name_gloo-system.update_attempt"
+
+    wait_until(lambda: scene.envoy.stat(name) >= 8, "the look-ups", 20.0)
 
 
 def test_a_hash_keeps_a_user_on_one_host(scene: Scene) -> None:

@@ -69,9 +69,7 @@ def test_top_fields(name: str, *, supported: bool) -> None:
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("gloo", "restXdsBindAddr"),
         ("gloo", "validationBindAddr"),
-        ("gloo", "enableRestEds"),
         ("gateway.validation", "alwaysAccept"),
     ],
 )

@@ -26,6 +26,9 @@ def bootstrap(
         "gloo-system~gateway-proxy", "--role", help="<namespace>~<proxy>: of whose Gateways this Envoy opens the ports."
     ),
     node_id: str = typer.Option("", "--node-id", help="This Envoy's own name; the host's name without it."),
+    rest_xds: str = typer.Option(
+        "", "--rest-xds", metavar="HOST:PORT", help="Where endpoints are served by REST, if gloo.enableRestEds is on."
+    ),
     admin: str = typer.Option("127.0.0.1:19000", "--admin", metavar="HOST:PORT", help="Envoy's admin interface."),
     output: Format = typer.Option(Format.YAML, "--output", "-o", help="json or yaml.", show_default=True),
 ) -> None:
@@ -38,6 +41,7 @@ def bootstrap(
     try:
         xds_host, xds_port = parse_address(xds, "--xds")
         admin_host, admin_port = parse_address(admin, "--admin")
+        rest = parse_address(rest_xds, "--rest-xds") if rest_xds else None
     except SettingsError as failure:
         raise CommandError(str(failure)) from failure
     if role.count("~") != 1 or not all(role.split("~")):
@@ -49,6 +53,7 @@ def bootstrap(
         admin_port=admin_port,
         role=role,
         node_id=node_id or socket.gethostname(),
+        rest_xds=rest,
     )
     print_data({**document, "overload_manager": _OVERLOAD}, Format.JSON if output is Format.JSON else Format.YAML)
 

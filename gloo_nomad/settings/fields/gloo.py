@@ -7,6 +7,7 @@ FIELDS: Final = {
         "gloo",
         "upstreamOptions",
         "ip_v4_only",
+        "dev_mode",
     ),
     "gloo.solo.io.GlooOptions": (
         "xds_bind_addr",
@@ -17,5 +18,7 @@ FIELDS: Final = {
         "disable_proxy_garbage_collection",
         "remove_unused_filters",
         "disable_grpc_web",
+        "enable_rest_eds",
+        "rest_xds_bind_addr",
     ),
 }
