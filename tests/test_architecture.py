@@ -1,6 +1,7 @@
 """The architecture, read from the code itself: purity, sizes, names, documentation."""
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from google.protobuf import descriptor_pool
 
 import gloo_nomad
 from gloo_nomad.options.cases import option_names
@@ -22,6 +24,17 @@ IMPURE: Final = frozenset(
     {"asyncio", "aiohttp", "grpc", "http", "logging", "os", "random", "requests", "secrets", "signal", "socket", "ssl",
      "structlog", "subprocess", "tempfile", "threading", "time", "urllib", "uuid", "uvicorn"}
 )  # fmt: skip
+EFFECTS: Final = tuple(
+    path
+    for pattern in (
+        "pipeline/*effects*.py",
+        "pipeline/http_gateways.py",
+        "servers/test_http3*.py",
+        "servers/test_envoy*.py",
+    )
+    for path in sorted(THIS.parent.glob(pattern))
+)
+"""Where requests go through a real Envoy for the sake of options."""
 MAX_MODULE_LINES: Final = 400
 MAX_FUNCTION_LINES: Final = 60
 MAX_NESTING: Final = 3
@@ -245,6 +258,22 @@ def test_every_option_has_its_cases() -> None:
     files = {path.stem for path in (PACKAGE / "options").glob("*.yaml")}
 
     assert files == set(option_names())
+
+
+@pytest.mark.parametrize("name", option_names())
+def test_every_option_has_an_effect(name: str) -> None:
+    """What an option claims, or the name of its extension, is set where a real Envoy shows effects."""
+    module = importlib.import_module(f"gloo_nomad.options.{name}")
+    claimed = [*getattr(module, "FIELDS", {}).items(), *getattr(module, "REFUSED", {}).items()]
+    names = set(getattr(module, "EXTENSIONS", ())) | {
+        descriptor.camelcase_name
+        for message, fields in claimed
+        for descriptor in descriptor_pool.Default().FindMessageTypeByName(message).fields
+        if descriptor.name in fields
+    }
+    shown = "".join(path.read_text(encoding="utf-8") for path in EFFECTS)
+
+    assert any(f'"{name}":' in shown for name in names)
 
 
 def test_options_are_in_no_list() -> None:

@@ -23,6 +23,7 @@ _FRAME = {"gateway-proxy", "default"}
 
 DESCRIPTORS = base64.b64encode((Path(__file__).parent.parent / "golden" / "shop.pb").read_bytes()).decode()
 TRANSCODER = {"protoDescriptorBin": DESCRIPTORS, "services": ["shop.Catalog"], "autoMapping": True}
+NEVER = dict.fromkeys(("clientSamplePercentage", "randomSamplePercentage", "overallSamplePercentage"), 0)
 FULL = {"filterEnabled": {"defaultValue": {"numerator": 100}}}
 
 SETTINGS: Mapping[str, Any] = {
@@ -105,6 +106,18 @@ GATEWAYS: Mapping[str, Mapping[str, Any]] = {
     },
     "transcoder": {"grpcJsonTranscoder": TRANSCODER},
     "choosing": {},
+    "behind-one": {
+        "httpConnectionManagerSettings": {
+            "xffNumTrustedHops": 1,
+            "skipXffAppend": True,
+            "generateRequestId": False,
+            "mergeSlashes": False,
+            "maxRequestHeadersKb": 8,
+        }
+    },
+    "forwarded": {
+        "httpConnectionManagerSettings": {"useRemoteAddress": False, "preserveExternalRequestId": True},
+    },
     "guarded": {
         "sanitizeClusterHeader": True,
         "httpConnectionManagerSettings": {
@@ -156,6 +169,11 @@ def _routes(echo: int) -> Mapping[str, list[dict[str, Any]]]:
         ],
         "transcoder": [{"routeAction": _to("grpc")}],
         "choosing": [{"routeAction": {"clusterHeader": "x-cluster"}}],
+        "zipkin": [
+            {"matchers": [{"prefix": "/described"}], "options": {"tracing": {"routeDescriptor": "load-cart"}}},
+            {"matchers": [{"prefix": "/never"}], "options": {"tracing": {"tracePercentages": NEVER}}},
+            {},
+        ],
         "guarded": [
             {"matchers": [{"prefix": "/ours"}], "routeAction": {"clusterHeader": "x-ours"}},
             {"routeAction": {"clusterHeader": "x-cluster"}},

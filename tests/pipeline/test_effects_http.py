@@ -78,6 +78,48 @@ def test_exchanges_are_written_to_files(gateways: Gateways) -> None:
     assert trace["downstream_connection"]["remote_address"]["socket_address"]["address"] == "127.0.0.1"
 
 
+def test_one_proxy_in_front_is_trusted(gateways: Gateways) -> None:
+    """The client is who the last proxy saw; the list, the slashes and the missing id are left as they came."""
+    seen = gateways.get("behind-one", "/b//a", x_forwarded_for="192.0.2.1, 198.51.100.7").json()
+
+    assert seen["headers"]["x-envoy-external-address"] == "198.51.100.7"
+    assert seen["headers"]["x-forwarded-for"] == "192.0.2.1, 198.51.100.7"
+    assert "x-request-id" not in seen["headers"]
+    assert seen["path"] == "/b//a"
+    assert gateways.get("plain", "/b//a").json()["path"] == "/b/a"
+
+
+def test_headers_are_as_long_as_they_may_be(gateways: Gateways) -> None:
+    """Ten kilobytes are too much where eight are the limit."""
+    long = "x" * 10_000
+
+    assert gateways.get("behind-one", x_long=long).status == 431
+    assert gateways.get("plain", x_long=long).status == 200
+
+
+def test_what_proxies_in_front_say_is_believed(gateways: Gateways) -> None:
+    """The id of the request stays where it is asked for; an edge gives one of its own."""
+    request_id = "9b1e7c9e-0f5a-4f0b-9c0b-2d9a4f1c7e55"
+    kept = gateways.get("forwarded", x_request_id=request_id, x_forwarded_for="192.0.2.1").json()["headers"]
+    changed = gateways.get("plain", x_request_id=request_id, x_forwarded_for="192.0.2.1").json()["headers"]
+
+    assert kept["x-request-id"] == request_id
+    assert kept["x-forwarded-for"] == "192.0.2.1"
+    assert changed["x-request-id"] != request_id
+    assert changed["x-forwarded-for"].startswith("192.0.2.1,")
+
+
+def test_routes_have_spans_of_their_own(gateways: Gateways) -> None:
+    """One has a name of its own, one is never traced."""
+    gateways.get("zipkin", "/described", x_tenant="t2")
+    spans = json.loads(gateways.collector.wait_for(lambda path, body: path == "/api/v2/spans" and b"t2" in body))
+    untraced = gateways.get("zipkin", "/never").json()["headers"]
+    traced = gateways.get("zipkin", "/").json()["headers"]
+
+    assert next(span["name"] for span in spans if span["tags"].get("x-tenant") == "t2") == "load-cart"
+    assert (untraced["x-b3-sampled"], traced["x-b3-sampled"]) == ("0", "1")
+
+
 def test_old_clients_are_served(gateways: Gateways) -> None:
     """HTTP/1.0 without a host is served by the gateway that accepts it, and by no other."""
     assert gateways.raw("settings", "GET / HTTP/1.0").split()[1] == "200"

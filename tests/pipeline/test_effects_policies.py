@@ -12,7 +12,7 @@ from google.protobuf import json_format
 
 from gloo_nomad.demo.echo import start_echo
 from gloo_nomad.demo.envoy import Envoy, start_envoy
-from gloo_nomad.demo.fetch import Answer, fetch
+from gloo_nomad.demo.fetch import Answer, Connection, fetch
 from gloo_nomad.demo.ports import free_port
 from tests.envoy_validate import build_bootstrap
 from tests.golden.frame import fill_frame
@@ -24,6 +24,11 @@ NAMESPACE = "gloo-system"
 ONE_A_MINUTE = {"maxTokens": 1, "fillInterval": "60s"}
 CHECKED = {"extauth": {"customAuth": {"contextExtensions": {"realm": "shop"}}}}
 ECHO = {"upstream": {"name": "echo", "namespace": NAMESPACE}}
+COPIED = {"upstream": {"name": "copies", "namespace": NAMESPACE}, "percentage": 100}
+PROCESSED = {
+    "grpcService": {"extProcServerRef": {"name": "policies", "namespace": NAMESPACE}},
+    "messageTimeout": "5s",
+}
 ROUTES: Mapping[str, Mapping[str, Any]] = {
     "/one-a-minute": {"options": {"ratelimit": {"localRatelimit": ONE_A_MINUTE}}},
     "/counted": {
@@ -53,7 +58,9 @@ ROUTES: Mapping[str, Mapping[str, Any]] = {
         }
     },
     "/unenforced": {"options": {"rbac": {"policies": {"admins": {}}}}},
-    "/copied": {"options": {"shadowing": {"upstream": {"name": "copies", "namespace": NAMESPACE}, "percentage": 100}}},
+    "/copied": {"options": {"shadowing": COPIED}},
+    "/shadowed-as": {"options": {"shadowing": {**COPIED, "hostRewriteLiteral": "copy.example.com"}}},
+    "/shadowed-alike": {"options": {"shadowing": {**COPIED, "disableShadowHostSuffixAppend": True}}},
     "/not-from-here": {"options": {"extensions": {"configs": {"ipAccess": {"deny": ["127.0.0.0/8"]}}}}},
     "/from-here": {"options": {"extensions": {"configs": {"ipAccess": {"allow": ["127.0.0.0/8", "::1"]}}}}},
     "/from-elsewhere": {"options": {"extensions": {"configs": {"ipAccess": {"allow": ["192.0.2.0/24"]}}}}},
@@ -65,14 +72,15 @@ GATEWAYS: Mapping[str, Mapping[str, Any]] = {
     "limited": {
         "httpLocalRatelimit": {"defaultLimit": {**ONE_A_MINUTE, "maxTokens": 2}, "enableXRatelimitHeaders": True}
     },
+    "by-cookie": {"statefulSession": {"cookieBased": {"cookie": {"name": "host", "path": "/", "ttl": "60s"}}}},
+    "each-connection": {
+        "httpLocalRatelimit": {"defaultLimit": ONE_A_MINUTE, "localRateLimitPerDownstreamConnection": True}
+    },
+    "processed-late": {"extProcLate": {**PROCESSED, "requestAttributes": ["request.path"]}},
+    "watched": {"extProcLate": {**PROCESSED, "asyncMode": True}},
     "one-connection": {"connectionLimit": {"maxActiveConnections": 1}},
     "few-connections": {"networkLocalRatelimit": ONE_A_MINUTE},
-    "processed": {
-        "extProcEarly": {
-            "grpcService": {"extProcServerRef": {"name": "policies", "namespace": NAMESPACE}},
-            "messageTimeout": "5s",
-        }
-    },
+    "processed": {"extProcEarly": PROCESSED},
     "unanswered": {"extProc": {"grpcService": {"extProcServerRef": {"name": "nowhere", "namespace": NAMESPACE}}}},
     "by-http": {
         "extauth": {
@@ -311,6 +319,45 @@ def test_requests_are_copied(world: World) -> None:
     assert world.get("/").status == 200
     with pytest.raises(queue.Empty):
         world.copies.seen.get(timeout=0.2)
+
+
+def test_copies_go_to_the_host_that_is_named(world: World) -> None:
+    """One of their own, or that of the request without a suffix."""
+    hosts = {}
+    for path in ("/shadowed-as", "/shadowed-alike"):
+        assert world.get(path).status == 200
+        copied, headers = world.copies.seen.get(timeout=SECONDS)
+        hosts[copied] = headers["host"]
+
+    assert hosts == {"/shadowed-as": "copy.example.com", "/shadowed-alike": "gateway.example.com"}
+
+
+def test_a_cookie_keeps_a_client_at_its_host(world: World) -> None:
+    """The cookie of the first answer leads to the same host; without it both answer."""
+    first = world.get("/", "by-cookie")
+    cookie = first.headers["set-cookie"].partition(";")[0]
+    answers = {world.get("/", "by-cookie", cookie=cookie).json()["instance"] for _ in range(6)}
+
+    assert cookie.startswith("host=")
+    assert "Max-Age=60" in first.headers["set-cookie"]
+    assert answers == {first.json()["instance"]}
+    assert {world.get("/", "by-cookie").json()["instance"] for _ in range(6)} == {"one", "two"}
+
+
+def test_each_connection_has_a_bucket(world: World) -> None:
+    """Two connections may ask once each."""
+    for _ in range(2):
+        with Connection(world.ports["each-connection"], host="gateway.example.com") as connection:
+            assert [connection.request("/").status for _ in range(2)] == [200, 429]
+
+
+def test_who_watches_changes_nothing(world: World) -> None:
+    """The late one changes the request as the early one does, unless nobody waits for it."""
+    answers = {name: world.get("/", name) for name in ("processed-late", "watched")}
+
+    assert {name: answer.status for name, answer in answers.items()} == dict.fromkeys(answers, 200)
+    assert answers["processed-late"].json()["headers"]["x-processed"] == "yes"
+    assert "x-processed" not in answers["watched"].json()["headers"]
 
 
 def test_addresses_are_let_in_or_not(world: World) -> None:

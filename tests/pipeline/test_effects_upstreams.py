@@ -1,6 +1,7 @@
 """What settings of upstreams do to requests: one real Envoy, and hosts that tell what they got."""
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -91,6 +92,22 @@ def pump(source: socket.socket, target: socket.socket) -> None:
             target.sendall(part)
 
 
+BALANCED: Mapping[str, Any] = {
+    "hashed": {"ringHash": {}},
+    "by-cookie": {"ringHash": {}},
+    "by-address": {"maglev": {}},
+    "looked-up": {"maglev": {}},
+    "in-turn": {"roundRobin": {}},
+    "idle-first": {"leastRequest": {"choiceCount": 2}},
+    "by-chance": {"random": {}},
+}
+POLICIES: Mapping[str, Any] = {
+    "by-cookie": [{"cookie": {"name": "who", "ttl": "60s", "path": "/"}}],
+    "by-address": [{"sourceIp": True, "terminal": True}, {"header": "x-user"}],
+}
+"""How users are told apart; by a header elsewhere."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """A running Envoy and what is behind it."""
@@ -130,7 +147,7 @@ def _upstreams(hosts: Mapping[str, int], proxy: int, dead: int) -> dict[str, dic
             "outlierDetection": {"interval": "0.1s", "consecutive5xx": 1, "baseEjectionTime": "60s"},
             "loadBalancerConfig": {"healthyPanicThreshold": 0},
         },
-        "hashed": {"static": at("a", "b"), "loadBalancerConfig": {"ringHash": {}}},
+        **{name: {"static": at("a", "b"), "loadBalancerConfig": config} for name, config in BALANCED.items()},
         "weighted": {
             "static": {
                 "hosts": [
@@ -176,7 +193,7 @@ def _objects(port: int, upstreams: Mapping[str, Mapping[str, Any]]) -> list[dict
         {
             "matchers": [{"exact": f"/{name}"}],
             "routeAction": {"single": {"upstream": {"name": name, "namespace": "gloo-system"}}},
-            "options": {"lbHash": {"hashPolicies": [{"header": "x-user"}]}},
+            "options": {"lbHash": {"hashPolicies": POLICIES.get(name, [{"header": "x-user"}])}},
         }
         for name in upstreams
     ]
@@ -243,6 +260,30 @@ def test_a_hash_keeps_a_user_on_one_host(scene: Scene) -> None:
 
     assert all(len(instances) == 1 for instances in by_user.values())
     assert set().union(*by_user.values()) == {"a", "b"}
+
+
+def test_a_cookie_or_an_address_keeps_a_client_on_one_host(scene: Scene) -> None:
+    """The cookie is set by the first answer; the address counts alone where it is terminal."""
+    first = scene.get("by-cookie")
+    cookie = first.headers["set-cookie"].partition(";")[0]
+
+    assert cookie.startswith('who="')
+    assert {scene.instance("by-cookie", cookie=cookie) for _ in range(6)} == {first.json()["instance"]}
+    assert len({scene.instance("by-cookie") for _ in range(24)}) == 2
+    assert len({scene.instance("by-address", x_user=str(user)) for user in range(12)}) == 1
+
+
+def test_load_is_balanced_as_asked_for(scene: Scene) -> None:
+    """In turn, by a table, or by chance, which meets both hosts as well."""
+    in_turn = [scene.instance("in-turn") for _ in range(8)]
+    by_user = {user: {scene.instance("looked-up", x_user=user) for _ in range(4)} for user in map(str, range(12))}
+
+    assert in_turn.count("a") == 4
+    assert all(new != old for old, new in itertools.pairwise(in_turn))
+    assert all(len(instances) == 1 for instances in by_user.values())
+    assert set().union(*by_user.values()) == {"a", "b"}
+    for name in ("idle-first", "by-chance"):
+        assert {scene.instance(name) for _ in range(40)} == {"a", "b"}
 
 
 def test_weights_of_hosts_hold(scene: Scene) -> None:
