@@ -181,7 +181,7 @@ variable "http_port" {
 variable "https_port" {
   type        = number
   default     = 8443
-  description = "Port of the HTTPS Gateway. It must be the bindPort of the Gateway object."
+  description = "Port of the HTTPS Gateway; of HTTP/3 as well (UDP) where a Gateway has it. It must be the bindPort of the Gateway object."
 }
 
 variable "envoy_admin_port" {

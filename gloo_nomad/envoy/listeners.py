@@ -29,7 +29,7 @@ from gloo_nomad.envoy.route_configs import TranslatedRoutes, is_secure, translat
 from gloo_nomad.envoy.tcp import TranslatedTcp, translate_tcp
 from gloo_nomad.envoy.tls import TlsScope
 from gloo_nomad.messages import typed_config
-from gloo_nomad.options.hooks import ListenerContext
+from gloo_nomad.options.hooks import EVERY, Claims, ListenerContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.proxies import HttpGroup, Listener, TcpGroup
 from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected
@@ -38,6 +38,12 @@ from gloo_nomad.store.claims import server_name_claim, server_names, since
 from gloo_nomad.store.memo import Memo, Reads
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
+READS: Claims = {
+    "gloo.solo.io.ListenerOptions": ("extensions",),
+    "gloo.solo.io.WeightedDestinationOptions": ("extensions",),
+    "gloo.solo.io.Extensions": EVERY,
+}
+"""No extension is known in these yet: each that is named is a warning."""
 BUFFER_BYTES: Final = 32_768
 """How much Envoy buffers for a connection, by its best practices for the edge."""
 _UNBORN: Final = 1 << 63

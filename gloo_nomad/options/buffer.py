@@ -1,5 +1,6 @@
 """Reads whole requests before they are forwarded: for a gateway, or for a virtual host, a route or a destination.
 
+This is also the limit on the size of requests: a body of more than ``maxRequestBytes`` is answered with 413.
 Where only a virtual host or what is in it asks for it, the gateway's filter is there and off for all others.
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/buffer_filter
 """
