@@ -41,7 +41,15 @@ def _objects(port: int, echo: int) -> list[dict[str, Any]]:
             "bindAddress": "127.0.0.1",
             "bindPort": port,
             "ssl": True,
-            "httpGateway": {"options": {"extensions": {"configs": {"http3": {"maxAgeSeconds": 60}}}}},
+            "options": {"tcpStats": True, "perConnectionBufferLimitBytes": 65536},
+            "httpGateway": {
+                "options": {
+                    "extensions": {"configs": {"http3": {"maxAgeSeconds": 60}}},
+                    "connectionLimit": {"maxActiveConnections": 100},
+                    "networkLocalRatelimit": {"maxTokens": 100, "fillInterval": "1s"},
+                    "gzip": {"contentLength": 40},
+                }
+            },
         },
         {
             "kind": "VirtualService",
@@ -85,6 +93,13 @@ def test_tls_tells_of_it(scene: Scene) -> None:
         answer = fetch(scene.tls_port, path, host=HOST, tls_roots=scene.roots)
         assert answer.status == status
         assert answer.headers["alt-svc"] == f'h3=":{scene.tls_port}"; ma=60'
+
+
+def test_other_options_of_the_gateway_hold(scene: Scene) -> None:
+    """Limits of connections are passed, and answers are compressed by HTTP/3 as well."""
+    answer = fetch(scene.client_port, "/", headers={"accept-encoding": "gzip"})
+
+    assert (answer.status, answer.headers["content-encoding"]) == (200, "gzip")
 
 
 def test_requests_come_by_http3(scene: Scene) -> None:
