@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 from gloo_nomad.api.kinds import CONFIG_KINDS, PROXY, SETTINGS, Kind
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.options.claims import unclaimed
+from gloo_nomad.options.registry import collect_reasons, modules
 from gloo_nomad.reports import Problem, Problems, warning
 from gloo_nomad.store.snapshot import Collection, ConfigSnapshot
 
 Claims = Mapping[str, frozenset[str]]
+_PACKAGES: Final = ("gateway", "envoy", "options", "upstreams", "settings.fields")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,15 @@ class Unclaimed:
         return self._seen[kind.name]
 
 
+@cache
+def reasons() -> Mapping[tuple[str, str], str]:
+    """By message and field, why it has no effect, where a module says so."""
+    return collect_reasons(module for package in _PACKAGES for module in modules(f"gloo_nomad.{package}"))
+
+
 def warn_unclaimed(kind: Kind, ref: Ref, message: Any, claims: Claims) -> Problems:
     """A warning for each field of one object that nothing makes work, or one for the whole kind."""
     target = ObjectRef(kind.name, ref.namespace, ref.name)
     if message.DESCRIPTOR.full_name not in claims:
         return (warning("", f"objects of kind {kind.name} have no effect yet").on(target),)
-    return tuple(finding.on(target) for finding in unclaimed(message, claims))
+    return tuple(finding.on(target) for finding in unclaimed(message, claims, reasons()))

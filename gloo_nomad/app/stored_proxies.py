@@ -17,7 +17,7 @@ from gloo_nomad.api.kinds import PROXY, SETTINGS
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.clients.consul import ConsulClient
-from gloo_nomad.clients.http import WorldError
+from gloo_nomad.clients.http import ConflictError, WorldError
 from gloo_nomad.gateway.stored import pack
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.reports import Problem, Problems, Severity
@@ -71,7 +71,7 @@ class ProxyKeeper:
             await self.rounds.wait()
             self.rounds.clear()
             if not self.leader.held.is_set():
-                self._kept = None
+                self._kept, self._too_large = None, {}
                 await self.leader.held.wait()
             settings = self.engine.settings
             if self.engine.translation is None or not settings.translates_gateways:
@@ -107,8 +107,10 @@ class ProxyKeeper:
         self._too_large.pop(proxy.ref, None)
         key = PROXY.key(settings.root_key, proxy.ref)
         stored = (await self.client.kv_get(key)).pairs
-        if not stored or stored[0].text() != value:
-            await self.client.kv_put(key, value, cas=stored[0].modify_index if stored else 0)
+        if stored and stored[0].text() == value:
+            return
+        if not await self.client.kv_put(key, value, cas=stored[0].modify_index if stored else 0):
+            raise ConflictError(f"{key} was changed by somebody else")
 
     async def _delete_others(self, settings: RuntimeSettings, wanted: dict[Ref, Proxy]) -> None:
         """Those that carry our label and are not wanted."""

@@ -1,12 +1,13 @@
 """Warns of every field that an object sets and nothing makes work: nothing is dropped in silence."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from google.protobuf.message import Message
 
 from gloo_nomad.options.hooks import EVERY, EXTENSIONS_MESSAGE, extension_claims
-from gloo_nomad.options.registry import reasons
 from gloo_nomad.reports import Finding, warning
 
 _ALL: Final = frozenset(EVERY)
@@ -18,43 +19,54 @@ OPTION_MESSAGES: Final = frozenset(
 """What holds options: every field in them needs an owner, also while nobody claims any."""
 
 
-def unclaimed(message: Message, claims: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
-    """A warning for each field that is set in *message*, at any depth, and that no module claims.
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What modules say: which fields they claim, and why others have no effect."""
+
+    claims: Mapping[str, frozenset[str]]
+    reasons: Mapping[tuple[str, str], str]
+
+
+def unclaimed(
+    message: Message,
+    claims: Mapping[str, frozenset[str]],
+    reasons: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> Iterator[Finding]:
+    """A warning for each field that is set in *message*, at any depth, and that no module claims, with its reason.
 
     A message type that nobody mentions counts as read by whoever claims the field that holds it, unless it is one of
     ``OPTION_MESSAGES``.
     """
-    yield from _walk(message, claims, "")
+    yield from _walk(message, _Known(claims, reasons), "")
 
 
-def _walk(message: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iterator[Finding]:
+def _walk(message: Any, said: _Known, path: str) -> Iterator[Finding]:
     name = message.DESCRIPTOR.full_name
-    known = claims.get(name, _NONE if name in OPTION_MESSAGES else None)
+    known = said.claims.get(name, _NONE if name in OPTION_MESSAGES else None)
     if known is None:
         return
     for descriptor, value in message.ListFields():
         here = f"{path}.{descriptor.camelcase_name}" if path else descriptor.camelcase_name
         if descriptor.name not in known and known != _ALL:
-            yield warning(here, _told(name, descriptor.name))
+            yield warning(here, _told(said.reasons.get((name, descriptor.name), "")))
         elif descriptor.message_type is not None and descriptor.message_type.full_name == EXTENSIONS_MESSAGE:
-            for key in sorted(set(value.configs) - claims.get(extension_claims(name), _NONE)):
+            for key in sorted(set(value.configs) - said.claims.get(extension_claims(name), _NONE)):
                 yield warning(f"{here}.configs[{key}]", "is no extension that is known here; it has no effect")
         elif descriptor.message_type is not None:
-            yield from _walk_value(descriptor, value, claims, here)
+            yield from _walk_value(descriptor, value, said, here)
 
 
-def _told(message: str, field: str) -> str:
-    why = reasons().get((message, field))
+def _told(why: str) -> str:
     return f"is not supported{': ' + why if why else ''}; the rest of the object is served without it"
 
 
-def _walk_value(descriptor: Any, value: Any, claims: Mapping[str, frozenset[str]], path: str) -> Iterator[Finding]:
+def _walk_value(descriptor: Any, value: Any, said: _Known, path: str) -> Iterator[Finding]:
     if descriptor.message_type.GetOptions().map_entry:
         if descriptor.message_type.fields_by_name["value"].message_type is not None:
             for key in sorted(value):
-                yield from _walk(value[key], claims, f"{path}[{key}]")
+                yield from _walk(value[key], said, f"{path}[{key}]")
     elif descriptor.is_repeated:
         for index, item in enumerate(value):
-            yield from _walk(item, claims, f"{path}[{index}]")
+            yield from _walk(item, said, f"{path}[{index}]")
     else:
-        yield from _walk(value, claims, path)
+        yield from _walk(value, said, path)

@@ -67,15 +67,14 @@ def collect_refused(found: Iterable[ModuleType]) -> Mapping[str, frozenset[str]]
     return {message: frozenset(names) for message, names in refused.items()}
 
 
-@cache
-def reasons() -> Mapping[tuple[str, str], str]:
+def collect_reasons(found: Iterable[ModuleType]) -> Mapping[tuple[str, str], str]:
     """By message and field, why it has no effect, where a module says so."""
-    packages = ("gloo_nomad.options", "gloo_nomad.upstreams", "gloo_nomad.gateway", "gloo_nomad.settings.fields")
-    found: dict[tuple[str, str], str] = {}
-    for module in (module for package in packages for module in modules(package)):
-        for message, fields in getattr(module, "WARNED", {}).items():
-            found |= {(message, name): reason for name, reason in fields.items()}
-    return found
+    return {
+        (message, name): reason
+        for module in found
+        for message, fields in getattr(module, "WARNED", {}).items()
+        for name, reason in fields.items()
+    }
 
 
 def _claimed(module: ModuleType, table: str) -> Iterator[tuple[str, str]]:
