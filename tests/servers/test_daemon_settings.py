@@ -182,10 +182,13 @@ def test_a_proxy_without_gateways(place: Place, *, keeps: bool) -> None:
 
 def test_settings_without_effect_are_logged(place: Place) -> None:
     """What the Settings file asks for in vain is a warning at the start, with the field."""
-    settings = {"gloo": {"enableRestEds": True}, "extensions": {"configs": {"gloo-nomad": {"colour": "blue"}}}}
+    settings = {
+        "gloo": {"validationBindAddr": "127.0.0.1:9988"},
+        "extensions": {"configs": {"gloo-nomad": {"colour": "blue"}}},
+    }
     log = place.start(settings=settings).server.log.read_text()
 
-    assert '"field": "gloo.enableRestEds"' in log
+    assert '"field": "gloo.validationBindAddr"' in log
     assert '"field": "extensions.configs[gloo-nomad].colour"' in log
 
 
