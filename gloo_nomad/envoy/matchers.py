@@ -96,10 +96,14 @@ def _apply_query_parameter(parameter: matchers_pb2.QueryParameterMatcher, out: A
 
 
 def _apply_methods(methods: Any, out: Any) -> Iterator[Finding]:
+    """One of several is a regular expression, which Envoy compiles anew for every change of its table."""
     for index, method in enumerate(methods):
         if not _METHOD.match(method):
             yield error(f"methods[{index}]", f"{method[:80]!r} is no HTTP method")
     header = out.headers.add(name=":method")
+    if len(methods) == 1:
+        header.string_match.exact = methods[0]
+        return
     expression = "|".join(methods)
     header.string_match.safe_regex.CopyFrom(regex_matcher(expression))
     yield from _faults("methods", regex_fault(expression))

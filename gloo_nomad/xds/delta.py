@@ -44,10 +44,8 @@ class DeltaSession(Session[DeltaLane]):
             request.resource_names_subscribe, request.resource_names_unsubscribe, request.initial_resource_versions
         )
         hosts = self._host_lane()
-        if hosts is not None and request.type_url == ROUTES:
-            for name in request.resource_names_unsubscribe:
-                if not lane.holds(name):
-                    hosts.forget_routes(name)
+        if hosts is not None and request.type_url == ROUTES and request.resource_names_unsubscribe:
+            hosts.forget_routes({name for name in request.resource_names_unsubscribe if not lane.holds(name)})
         return answer
 
     def next_response(self, now: float) -> Outgoing | None:
@@ -61,6 +59,5 @@ class DeltaSession(Session[DeltaLane]):
             self.lanes[ENDPOINTS].resend(self.lanes[CLUSTER].replaced)
         hosts = self._host_lane()
         if outgoing is not None and outgoing.type_url == ROUTES and hosts is not None:
-            for wire in outgoing.wires:
-                hosts.follow(wire.name)
+            hosts.follow({wire.name for wire in outgoing.wires})
         return outgoing

@@ -7,7 +7,7 @@ and updates together with removals. (Envoy 1.40, ``VhdsSubscription`` and ``Rout
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from gloo_nomad.resources import VIRTUAL_HOST
@@ -31,15 +31,16 @@ class VirtualHostLane(DeltaLane):
         self._removed: tuple[str, ...] = ()
         """What the last response took away."""
 
-    def follow(self, routes: str) -> None:
-        """A RouteConfiguration has been sent: Envoy has forgotten what it knew of its virtual hosts."""
-        of_it = {name for name in {*self.view.wires(VIRTUAL_HOST), *self._known} if _routes_of(name) == routes}
-        self._forced.update(name for name in of_it if name in self.view.wires(VIRTUAL_HOST))
-        self._mark(of_it)
+    def follow(self, routes: Collection[str]) -> None:
+        """RouteConfigurations have been sent: Envoy may not have their virtual hosts, whatever it was sent before."""
+        wires = self.view.wires(VIRTUAL_HOST)
+        theirs = {name for name in {*wires, *self._known} if _routes_of(name) in routes}
+        self._forced.update(name for name in theirs if name in wires)
+        self._mark(theirs)
 
-    def forget_routes(self, routes: str) -> None:
-        """The client gave a RouteConfiguration up, and its virtual hosts with it."""
-        self._drop([name for name in self._known if _routes_of(name) == routes])
+    def forget_routes(self, routes: Collection[str]) -> None:
+        """The client gave RouteConfigurations up, and their virtual hosts with them."""
+        self._drop([name for name in self._known if _routes_of(name) in routes])
 
     def _mark(self, names: Iterable[str]) -> None:
         names = set(names)

@@ -109,13 +109,13 @@ class Bench:
             load = time.perf_counter() - started
             await asyncio.sleep(max(0.0, started + WARM_UP_SECONDS - time.perf_counter()))
             await settle(self.process)
-            before = _cpu(self.process)
+            before = cpu_seconds(self.process)
             seconds = [await self._change(client, number) for number in range(changes)]
-            cpu = (_cpu(self.process) - before) / changes
+            cpu = (cpu_seconds(self.process) - before) / changes
             await settle(self.process)
-            idle_from = _cpu(self.process)
+            idle_from = cpu_seconds(self.process)
             await asyncio.sleep(IDLE_SECONDS)
-            idle = (_cpu(self.process) - idle_from) / IDLE_SECONDS
+            idle = (cpu_seconds(self.process) - idle_from) / IDLE_SECONDS
             memory = self.process.memory_info().rss / 2**20
         return Figures(
             virtual_services=self.count,
@@ -163,13 +163,14 @@ async def settle(process: psutil.Process) -> None:
     """Waits until the process has nothing to do any more: statuses are written after serving."""
     deadline = time.monotonic() + 120.0
     while time.monotonic() < deadline:
-        before = _cpu(process)
+        before = cpu_seconds(process)
         await asyncio.sleep(2.0)
-        if _cpu(process) - before < 0.06:
+        if cpu_seconds(process) - before < 0.06:
             return
 
 
-def _cpu(process: psutil.Process) -> float:
+def cpu_seconds(process: psutil.Process) -> float:
+    """What a process has used so far."""
     times = process.cpu_times()
     return times.user + times.system
 

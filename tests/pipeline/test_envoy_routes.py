@@ -79,6 +79,12 @@ def test_query_parameters() -> None:
     assert parameters[2].string_match.safe_regex.regex == "x+"
 
 
+def test_one_method_is_no_regular_expression() -> None:
+    """Envoy compiles those anew for every change of its table."""
+    (header,) = one_match("{prefix: /, methods: [GET]}").headers  # type: ignore[attr-defined]
+    assert (header.name, header.string_match.exact) == (":method", "GET")
+
+
 def test_methods_are_one_header_matcher() -> None:
     """Any of the methods will do."""
     (header,) = one_match("{prefix: /, methods: [GET, POST]}").headers  # type: ignore[attr-defined]

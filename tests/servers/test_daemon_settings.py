@@ -272,3 +272,25 @@ def test_statuses_have_metrics_on_demand(
         expected = {'{name="good",team="red"} 0.0', '{name="broken",team=""} 1.0'}
         wait_until(lambda: samples() == expected, f"the metrics (they are {samples()})", 10)
         assert "bad-name" in daemon.wait_status("Settings", "default", "Warning")["reason"]
+
+
+def test_virtual_hosts_go_one_by_one_when_it_is_asked_for(
+    consul: ConsulAgent, root_key: str, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """The setting takes effect while the daemon runs, shows on the admin page, and is taken back with the object."""
+    daemon = start_daemon(tmp_path, consul, root_key, free_port)
+
+    def hosts() -> list[str]:
+        snapshots = daemon.admin("/snapshots/xds?type=virtualHosts").values()
+        return [name for snapshot in snapshots for name in snapshot.get("virtualHosts", {})]
+
+    with daemon.server:
+        daemon.put("Gateway", "gateway-proxy", {"bindAddress": "::", "bindPort": 8080, "httpGateway": {}})
+        daemon.put("VirtualService", "vs", {"virtualHost": {"domains": ["*"], "routes": [direct("served")]}})
+        daemon.wait_status("VirtualService", "vs", "Accepted")
+        assert hosts() == []
+        own = {"extensions": {"configs": {"gloo-nomad": {"virtualHostDiscovery": "always"}}}}
+        daemon.put("Settings", "default", own)
+        wait_until(lambda: hosts() == ["listener-::-8080-routes-vhds/gloo-system_vs"], "the virtual host", 20)
+        daemon.delete("Settings", "default")
+        wait_until(lambda: hosts() == [], "one RouteConfiguration", 20)

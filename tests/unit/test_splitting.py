@@ -80,6 +80,17 @@ def test_a_change_is_one_virtual_host() -> None:
     assert after.of(ROUTES)[SPLIT] is before.of(ROUTES)[SPLIT]
 
 
+def test_the_last_good_virtual_host() -> None:
+    """An edit with an error changes nothing that is served, in this form as well."""
+    found = world(3)
+    found.settings = settings(virtualHostDiscovery="always")
+    before = found.translate().snapshot().for_delta()
+    found.put(virtual_service(TO_UP, name="vs1", domains="['']"))
+
+    assert found.said("VirtualService", "vs1")[0].startswith("error ")
+    assert found.snapshot().for_delta().of(VIRTUAL_HOST) == before.of(VIRTUAL_HOST)
+
+
 def test_nothing_to_split() -> None:
     """Envoy would wait in vain for the virtual hosts of a RouteConfiguration that has none."""
     found = make_world(GATEWAY, virtual_service(TO_UP, domains="['']"))

@@ -62,6 +62,23 @@ def test_they_wait_for_clusters_together() -> None:
     assert names(bench.send()) == ("VirtualHost", ["r/b"], ["r/a"])
 
 
+def test_a_cluster_goes_after_the_virtual_host_that_named_it() -> None:
+    """It is taken away when the client has accepted the virtual host that leads elsewhere."""
+    bench = Bench()
+    bench.publish(clusters={"old": "1", "new": "1"}, routes=ROUTED, hosts={"r/a": "1"})
+    bench.ask(CLUSTER)
+    bench.ask(ROUTES, "r")
+    bench.settle()
+    bench.ask(VIRTUAL_HOST)
+    bench.settle()
+    bench.publish(clusters={"new": "1"}, routes=ROUTED, hosts={"r/a": "2"})
+    host = bench.expect()
+    assert names(host) == ("VirtualHost", ["r/a"], [])
+    assert bench.send() is None
+    bench.ack(host)
+    assert names(bench.send()) == ("Cluster", [], ["old"])
+
+
 def test_routes_that_are_sent_again_bring_all() -> None:
     """Envoy may have made its table anew."""
     bench = serving({"r/a": "1", "r/b": "1"}, "r")
