@@ -98,6 +98,7 @@ async def test_encoded_once_for_all_streams() -> None:
         for client in clients:
             await client.subscribe(VIRTUAL_HOST)
             await client.accept()
+        await world.until(lambda: all(found.types[0].is_current for found in world.cache.clients()))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(wire, "build_delta_bytes", count)
             world.publish(virtual_hosts=resources("r/a", "r/b", **{"r/a": "changed"}))
