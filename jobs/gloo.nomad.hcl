@@ -142,6 +142,12 @@ variable "nomad_address" {
   description = "URL of Nomad's HTTP API, for services that are registered in Nomad. Empty: Consul's services only."
 }
 
+variable "nomad_token" {
+  type        = string
+  default     = ""
+  description = "Static Nomad token with read-job in the namespaces of the services (whoever may read the job can read it)."
+}
+
 variable "envoy_user" {
   type        = string
   default     = "envoy"
@@ -236,6 +242,7 @@ locals {
     var.vault_address == "" ? {} : { VAULT_ADDR = var.vault_address },
     var.vault_token == "" ? {} : { VAULT_TOKEN = var.vault_token },
     var.nomad_address == "" ? {} : { NOMAD_ADDR = var.nomad_address },
+    var.nomad_token == "" ? {} : { NOMAD_TOKEN = var.nomad_token },
   )
   consul_identities = var.consul_identity ? ["default"] : []
   vault_roles       = var.vault_role == "" ? [] : [var.vault_role]

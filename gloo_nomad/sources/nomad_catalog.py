@@ -11,6 +11,7 @@ from gloo_nomad.sources.source import SourceState
 Names = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Tags of services by Nomad's namespace and name."""
 _PART: Final = "names"
+_DATA: Final = "lost data"
 _LOST: Final = "Nomad began anew and has no service any more; what was read before stays until something is there again"
 
 
@@ -42,8 +43,9 @@ class NomadCatalog:
             async for seen in answers:
                 answer = seen.answer
                 if sent and not answer.names and answer.index < seen_index:
-                    self.state.fail(_PART, _LOST)
+                    self.state.fail(_DATA, _LOST)
                     continue
+                self.state.succeed(_DATA)
                 seen_index = answer.index
                 found = self._select(answer.names)
                 if found != sent:
