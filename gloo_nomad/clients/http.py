@@ -31,8 +31,8 @@ from yarl import URL
 
 from gloo_nomad.clients.address import NO_TLS, Address, Tls
 
-MAX_BODY: Final = 64 * 1024 * 1024
-"""Bytes of one answer. Three thousand virtual services of ten routes are about 16 MiB in Consul's encoding."""
+MAX_BODY: Final = 256 * 1024 * 1024
+"""Bytes of one answer. Ten thousand virtual services of ten routes are about 75 MiB in Consul's encoding."""
 MAX_CONNECTIONS: Final = 150
 """Consul allows one client address 200 connections (``limits.http_max_conns_per_client``)."""
 CONNECT_TIMEOUT: Final = 5.0
