@@ -15,10 +15,10 @@ from typing import Final
 from gloo_nomad.api.gen import settings_pb2, upstream_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.store.change import Entry
+from gloo_nomad.upstreams.tls_tags import settings_tls_tag
 
 LABEL: Final = "discovered_by"
 CONSUL_PLUGIN: Final = "consulplugin"
-DEFAULT_TLS_TAG: Final = "glooUseTls"
 _MAX_NAME: Final = 240
 """Of the 253 characters that a name may have; the rest is for suffixes."""
 
@@ -44,7 +44,7 @@ def plan_upstreams(
     services: Mapping[str, FoundService], stored: Mapping[Ref, Entry], settings: settings_pb2.Settings, namespace: str
 ) -> Plan:
     """The difference between what is stored and what the services ask for."""
-    wanted, tag = _wanted(services, settings, namespace), tls_tag(settings)
+    wanted, tag = _wanted(services, settings, namespace), settings_tls_tag(settings)
     return plan_changes(wanted, stored, namespace, CONSUL_PLUGIN, lambda old, new: _merged(old, new, tag))
 
 
@@ -81,11 +81,6 @@ def is_discovered(entry: Entry, plugin: str) -> bool:
     return entry.value is not None and entry.value.metadata.labels.get(LABEL) == plugin
 
 
-def tls_tag(settings: settings_pb2.Settings) -> str:
-    """The tag of a service, or of its instances, that speak TLS."""
-    return settings.consulDiscovery.tlsTagName or DEFAULT_TLS_TAG
-
-
 def _wanted(
     services: Mapping[str, FoundService], settings: settings_pb2.Settings, namespace: str
 ) -> dict[Ref, upstream_pb2.Upstream]:
@@ -114,7 +109,7 @@ def _build_upstreams(
     service: FoundService, settings: settings_pb2.Settings, namespace: str
 ) -> tuple[upstream_pb2.Upstream, ...]:
     """One Upstream, or with TLS tagging the plain and the TLS one as the settings say."""
-    options, tag = settings.consulDiscovery, tls_tag(settings)
+    options, tag = settings.consulDiscovery, settings_tls_tag(settings)
     plain = _build_upstream(service, settings, namespace, "")
     if not options.useTlsTagging or tag not in service.tags:
         return (plain,)

@@ -23,6 +23,7 @@ from gloo_nomad.envoy.names import cluster_name, nomad_twin_name, parse_consul_s
 from gloo_nomad.envoy.protocols import apply_protocol
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.rest_endpoints import apply_rest_endpoints
+from gloo_nomad.envoy.tagged_tls import apply_tagged_tls
 from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
 from gloo_nomad.envoy.tunnels import Tunnel, split_tunnel, tunnel_server_names
 from gloo_nomad.messages import duration, seconds
@@ -43,6 +44,7 @@ from gloo_nomad.upstreams.hooks import (
     upstream_types,
     wants_tls,
 )
+from gloo_nomad.upstreams.tls_tags import tls_tag, without_tls
 
 FIELDS: Claims = {
     "gloo.solo.io.Upstream": (
@@ -159,7 +161,8 @@ def _twins(
         wanted[service].update((datacenter,) if datacenter else usual)
     for service in sorted(wanted):
         datacenters = tuple(sorted(wanted[service]))
-        yield memo.get(("twin", service, datacenters), (), partial(build_twin, service, datacenters))
+        compute = partial(build_twin, service, datacenters, settings)
+        yield memo.get(("twin", service, datacenters), (settings,), compute)
 
 
 def _check_group(
@@ -217,8 +220,20 @@ def _translate_upstream(
         hidden = pack_resource(memo, CLUSTER, built.tunnel.cluster.name, built.tunnel.cluster)
         listener = pack_resource(memo, LISTENER, built.tunnel.listener.name, built.tunnel.listener)
     found = services(module, upstream, settings)
+    if tls_tag(upstream) and not meshed and not out.transport_socket_matches:
+        upstream = without_tls(upstream)
     return ServedUpstream(
-        ref, name, upstream, module, found, resource, built.secrets, problems, hidden, listener, identity
+        ref,
+        name,
+        upstream,
+        module,
+        found,
+        resource,
+        built.secrets,
+        problems,
+        hidden,
+        listener,
+        identity,
     )
 
 
@@ -315,6 +330,9 @@ def _apply_tls(
     """One transport socket, or one for each server name, which endpoints pick by their metadata."""
     config = upstream.ssl_config
     if not upstream.HasField("ssl_config") and not wants_tls(module, upstream):
+        return
+    if tls_tag(upstream):
+        yield from apply_tagged_tls(upstream, context, out)
         return
     names = tunnel_server_names(upstream) or server_names(module, upstream) or (config.sni,)
     said: dict[Finding, None] = {}

@@ -9,7 +9,7 @@ The nearest datacenter is served first; each other one is a priority of its own 
 https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/priority
 
 What the contract has no field for stands in annotations: ``gloo-nomad/consul-namespace``,
-``gloo-nomad/consul-partition`` (both of Consul Enterprise) and ``gloo-nomad/port-name``.
+``gloo-nomad/consul-partition`` (both of Consul Enterprise), ``gloo-nomad/port-name`` and ``gloo-nomad/tls-tag``.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,6 +26,7 @@ from gloo_nomad.reports import Finding, error, warning
 from gloo_nomad.settings.own import own_texts
 from gloo_nomad.store.mesh import MESH_SERVICE
 from gloo_nomad.store.services import CONSUL_SERVICE, Instance, Place, ServiceInstances
+from gloo_nomad.upstreams import tls_tags
 from gloo_nomad.upstreams.hooks import SELECTOR, ServiceKey
 
 TYPE: Final = "consul"
@@ -54,17 +55,24 @@ DATACENTER_KEY: Final = "dc"
 SUBSET_METADATA: Final = "envoy.lb"
 EVERY_SERVICE: Final = "*"
 """Stands in ``meshServices`` for all of them."""
+_ALLOWLIST: Final = "gloo-nomad/service-tags-allowlist"
+"""Of a twin: ``consulDiscovery.serviceTagsAllowlist``, as ``tags_value`` writes it."""
 MAX_WEIGHT: Final = 65_535
 """Consul's bound for a service weight."""
 
 
-def build_twin(service: str, datacenters: Iterable[str]) -> upstream_pb2.Upstream:
+def build_twin(service: str, datacenters: Iterable[str], settings: settings_pb2.Settings) -> upstream_pb2.Upstream:
     """The upstream behind ``consul`` destinations of a service."""
     upstream = upstream_pb2.Upstream()
     upstream.metadata.name = TWIN_PREFIX + service
     upstream.metadata.namespace = "gloo-system"
     upstream.consul.service_name = service
     upstream.consul.data_centers.extend(datacenters)
+    allowed = settings.consulDiscovery.service_tags_allowlist
+    if allowed:
+        upstream.metadata.annotations[_ALLOWLIST] = tags_value(allowed)
+    if not is_meshed(upstream, settings):
+        tls_tags.apply_settings_tls(settings, upstream)
     return upstream
 
 
@@ -186,11 +194,21 @@ def wanted_instances(upstream: upstream_pb2.Upstream, instances: Iterable[Servic
     """Those with all ``instanceTags`` and none of ``instanceBlacklistTags``, on the port that is asked for, sorted."""
     needed, refused = set(upstream.consul.instance_tags), set(upstream.consul.instance_blacklist_tags)
     found = {instance for group in instances for instance in group.instances}
+    if not _is_allowed(upstream, found):
+        return []
     port_name = upstream.metadata.annotations.get(PORT_NAME, "")
     return sorted(
         _with_port(instance, port_name)
         for instance in found
         if needed.issubset(instance.tags) and refused.isdisjoint(instance.tags)
+    )
+
+
+def _is_allowed(upstream: upstream_pb2.Upstream, instances: Iterable[Instance]) -> bool:
+    """Whether the service has one of the tags that a service must have."""
+    allowed = upstream.metadata.annotations.get(_ALLOWLIST, "")
+    return not allowed or not set(allowed.split(",")).isdisjoint(
+        tags_value([tag]) for instance in instances for tag in instance.tags
     )
 
 
@@ -219,6 +237,8 @@ def _apply_instance(upstream: upstream_pb2.Upstream, instance: Instance, out: An
     labels = _twin_labels(instance) if _is_twin(upstream) else _labels(upstream, instance)
     if labels:
         out.metadata.filter_metadata[SUBSET_METADATA].update(labels)
+    if tls_tags.tls_tag(upstream) in instance.tags:
+        tls_tags.apply_mark(out)
 
 
 def _twin_labels(instance: Instance) -> dict[str, str]:
