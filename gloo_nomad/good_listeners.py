@@ -24,6 +24,8 @@ class GoodListeners:
     """Listeners as they were last served, by role and name."""
 
     listeners: dict[Key, Listener] = field(default_factory=dict)
+    held: dict[str, tuple[tuple[Key, Listener], ...]] = field(default_factory=dict)
+    """By role those of rejected Gateways: what there is now would not lead to them."""
     memo: Memo = field(default_factory=Memo)
     """Keeps the identity of restored values from round to round."""
 
@@ -44,6 +46,8 @@ class GoodListeners:
                 result.append(old)
             else:
                 del self.listeners[key]
+        held = ((key, old) for key, old in self.listeners.items() if key[0] == proxy.role and old.source in rejected)
+        self.held[proxy.role] = tuple(held) if rejected else ()
         if len(result) == len(proxy.listeners) and all(
             new is old for new, old in zip(result, proxy.listeners, strict=True)
         ):
@@ -56,6 +60,8 @@ class GoodListeners:
         self.memo.sweep()
         for key in [key for key in self.listeners if key[0] not in roles]:
             del self.listeners[key]
+        for role in self.held.keys() - set(roles):
+            del self.held[role]
 
     def _restore_one(
         self, role: str, listener: Listener, served: Collection[str], rejected: frozenset[ObjectRef]

@@ -23,6 +23,8 @@ class LastGood:
     """Good virtual hosts by role, RouteConfiguration and source."""
 
     hosts: dict[Key, VirtualHost] = field(default_factory=dict)
+    held: dict[str, tuple[tuple[Key, VirtualHost], ...]] = field(default_factory=dict)
+    """By role those of rejected virtual services: what there is now would not lead to them."""
     memo: Memo = field(default_factory=Memo)
     """Keeps the identity of restored values from round to round."""
 
@@ -35,6 +37,7 @@ class LastGood:
         good = {key: host for key, host in _hosts(proxy) if host.source not in rejected}
         self._forget(proxy.role, snapshot, good.keys() | {key for key in self.hosts if key[2] in rejected})
         self.hosts.update(good)
+        self.held[proxy.role] = self._held(proxy.role, rejected)
         listeners = tuple(self._restore_listener(proxy.role, listener, rejected) for listener in proxy.listeners)
         if all(new is old for new, old in zip(listeners, proxy.listeners, strict=True)):
             return proxy
@@ -45,6 +48,13 @@ class LastGood:
         self.memo.sweep()
         for key in [key for key in self.hosts if key[0] not in roles]:
             del self.hosts[key]
+        for role in self.held.keys() - set(roles):
+            del self.held[role]
+
+    def _held(self, role: str, rejected: Collection[ObjectRef]) -> tuple[tuple[Key, VirtualHost], ...]:
+        if not rejected:
+            return ()
+        return tuple((key, host) for key, host in self.hosts.items() if key[0] == role and key[2] in rejected)
 
     def _forget(self, role: str, snapshot: ConfigSnapshot, kept: Collection[Key]) -> None:
         """Forgets virtual hosts that were taken away: their object is gone, or it is good and is somewhere else now."""

@@ -4,9 +4,10 @@ A pure function with a memory: the result depends on the snapshot, the settings,
 and how they were sent; what did not change is not computed again. ``translate`` is called from one thread at a time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from types import MappingProxyType
 
 from gloo_nomad.api.gen import settings_pb2
@@ -15,9 +16,11 @@ from gloo_nomad.envoy.clusters import ClusterSet, translate_clusters
 from gloo_nomad.envoy.translate import EnvoyProxy, translate_proxy
 from gloo_nomad.gateway.translate import translate_gateways
 from gloo_nomad.good_listeners import GoodListeners
+from gloo_nomad.good_listeners import Key as ListenerKey
+from gloo_nomad.lastgood import Key as HostKey
 from gloo_nomad.lastgood import LastGood
 from gloo_nomad.options.registry import collect, collect_refused, modules
-from gloo_nomad.proxies import Proxy
+from gloo_nomad.proxies import Listener, Proxy, VirtualHost
 from gloo_nomad.reports import Problems
 from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, SECRET, VIRTUAL_HOST, Resources, XdsSnapshot
 from gloo_nomad.splitting import Splitting
@@ -42,6 +45,10 @@ class Translation:
     clusters: ClusterSet = field(default_factory=ClusterSet)
     services: frozenset[tuple[str, Ref]] = frozenset()
     """Services (kind, name) whose endpoints some route can reach."""
+    held_hosts: tuple[tuple[HostKey, VirtualHost], ...] = ()
+    """Last good virtual hosts of which there is now a rejected version."""
+    held_listeners: tuple[tuple[ListenerKey, Listener], ...] = ()
+    """The same of listeners."""
 
 
 @dataclass(slots=True)
@@ -76,7 +83,16 @@ class Pipeline:
             tuple(dict.fromkeys(problems)),
             clusters,
             clusters.services(reachable),
+            tuple(chain.from_iterable(self.last_good.held.values())),
+            tuple(chain.from_iterable(self.good_listeners.held.values())),
         )
+
+    def hold(
+        self, hosts: Iterable[tuple[HostKey, VirtualHost]], listeners: Iterable[tuple[ListenerKey, Listener]]
+    ) -> None:
+        """Takes last good versions of a time before over; to be called before the first translation."""
+        self.last_good.hosts.update(hosts)
+        self.good_listeners.listeners.update(listeners)
 
     def _translate_proxy(
         self, proxy: Proxy, problems: Problems, snapshot: ConfigSnapshot, settings: settings_pb2.Settings

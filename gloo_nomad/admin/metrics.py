@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from gloo_nomad import __version__
 from gloo_nomad.admin.config_status import status_metrics
 from gloo_nomad.admin.dumps import short_name
-from gloo_nomad.admin.view import AdminView
+from gloo_nomad.admin.view import AdminView, LastKnown
 from gloo_nomad.reports import Problems, Severity
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -117,6 +117,10 @@ class _States(Collector):
             "gloo_nomad_ready", "1 once the first configuration is in service.", value=int(is_ready(self._view))
         )
         yield from (listed, failing, since, ready)
+        degraded = self._view.degraded_since()
+        told = "Unix time since when a source fails or what was kept on disk is served; 0 while all is well."
+        yield GaugeMetricFamily("gloo_nomad_degraded_since_seconds", told, value=degraded)
+        yield from _last_known(self._view.last_known())
 
     def _objects(self) -> Iterator[Metric]:
         objects = GaugeMetricFamily("gloo_nomad_snapshot_objects", "Objects in the configuration.", labels=["kind"])
@@ -148,6 +152,16 @@ class _States(Collector):
         for role, count in sorted(Tally(role for role, client in clients if client.last_nack).items()):
             rejecting.add_metric([role], count)
         yield from (streams, rejecting)
+
+
+def _last_known(kept: LastKnown | None) -> Iterator[Metric]:
+    if kept is None:
+        return
+    name = "gloo_nomad_last_known"
+    told = "1 while something is served as it was kept on disk."
+    yield GaugeMetricFamily(f"{name}_served", told, value=int(bool(kept.since)))
+    yield GaugeMetricFamily(f"{name}_written_seconds", "Unix time of what is on disk.", value=kept.written)
+    yield GaugeMetricFamily(f"{name}_failing", "1 while it cannot be kept in full.", value=int(bool(kept.failure)))
 
 
 def _problems(problems: Problems) -> Iterator[Metric]:

@@ -78,11 +78,11 @@ class _Pages:
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def health(self, _: Request) -> Response:
-        sources = self._view.sources()
-        failing = any(source.error for source in sources)
-        return JSONResponse(
-            {"status": "degraded" if failing else "ok", "sources": [asdict(source) for source in sources]}
-        )
+        sources, kept = self._view.sources(), self._view.last_known()
+        since = self._view.degraded_since()
+        told: dict[str, Any] = {"status": "degraded" if since else "ok", "degradedSince": since or None}
+        told["sources"] = [asdict(source) for source in sources]
+        return JSONResponse(told if kept is None else {**told, "lastKnown": asdict(kept)})
 
     async def readiness(self, _: Request) -> Response:
         waiting = [source.name for source in self._view.sources() if not source.listed]

@@ -44,6 +44,20 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class LastKnown:
+    """What is kept on disk, and how far it is in service."""
+
+    since: float = 0.0
+    """Unix time since when something is served as it was kept; 0 while nothing is."""
+    written: float = 0.0
+    """Unix time of what is on disk; 0 if there is nothing."""
+    sources: tuple[str, ...] = ()
+    """Whose objects are served as they were kept."""
+    failure: str = ""
+    """Why it cannot be written, or not all of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class AdminView:
     """All that can be shown; a role leaves out what it has not."""
 
@@ -57,6 +71,16 @@ class AdminView:
     """By role."""
     problems: Callable[[], Problems] = tuple
     clients: Callable[[], Sequence[Client]] = tuple
+    last_known: Callable[[], LastKnown | None] = lambda: None
+    """None where nothing is kept."""
     log_level: Callable[[], str] = logs.level
     set_log_level: Callable[[str], None] = logs.set_level
     """Raises ``ValueError`` for a name that is no level."""
+
+    def degraded_since(self) -> float:
+        """Unix time since when a source fails, or something is served as it was kept on disk; 0 while all is well."""
+        since = [source.since for source in self.sources() if source.error]
+        kept = self.last_known()
+        if kept is not None and kept.since:
+            since.append(kept.since)
+        return min(since, default=0.0)

@@ -75,7 +75,7 @@ class Discovery:
 
     async def run(self) -> None:
         """Writes for ever what differs, as long as this process is the leader."""
-        await self.engine.sources_listed.wait()
+        await self.engine.config_listed.wait()
         self.changed.set()
         while True:
             await self._wait()

@@ -1,7 +1,8 @@
 """The engine: changes in, Envoy resources out. It owns the store and the pipeline, and decides when to run them.
 
 Configuration takes the long way, in a worker thread, in batches. Endpoints take a short way of their own and never wait
-for a translation. Nothing is published before every source has listed once: an empty beginning is not a configuration.
+for a translation. Nothing is published before every source has listed once, or what was kept on disk stands in for
+those that do not answer: an empty beginning is not a configuration.
 """
 
 import asyncio
@@ -70,6 +71,12 @@ class Engine:
     services: asyncio.Queue[Change] = field(default_factory=lambda: asyncio.Queue(maxsize=10_000))
     sources_listed: asyncio.Event = field(default_factory=asyncio.Event)
     """Everything that the sources have was read once, and is in the store."""
+    config_listed: asyncio.Event = field(default_factory=asyncio.Event)
+    """So were the objects of the configuration; secrets may be missing, or be those that were kept on disk."""
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """What is in the store is to be served."""
+    kept_services: dict[tuple[str, Ref], str] = field(default_factory=dict)
+    """Services (kind, name) whose instances were kept on disk and were not read since, with their sources."""
     published: asyncio.Event = field(default_factory=asyncio.Event)
     translation: Translation | None = None
     failure: str = ""
@@ -138,15 +145,28 @@ class Engine:
 
     async def run(self) -> None:
         """Takes changes for ever."""
+        if self.store.snapshot.collections and self.translates:
+            with self._surviving("what was kept"):
+                await self._prime()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._take_services(), name="engine-services")
             tasks.create_task(self._take_changes(), name="engine-changes")
 
-    async def begin(self) -> None:
-        """Says that what is in the store is complete: from now on it is translated and served."""
-        if not self.sources_listed.is_set():
+    async def begin(self, *, listed: bool = True) -> None:
+        """Says that what is in the store is to be served: because it is complete, or without *listed* for want of it.
+
+        Without *listed* some of it is what was kept on disk.
+        """
+        if listed:
             self.sources_listed.set()
+        if not self.begun.is_set():
+            self.begun.set()
             await self.changes.put(Change("engine", "begin"))
+
+    async def _prime(self) -> None:
+        """Translates what was kept on disk, for nobody: then last good versions and wanted services are known."""
+        translation = await asyncio.to_thread(self.pipeline.translate, self.store.snapshot, self.settings.message)
+        self.outputs.want_services(translation.services)
 
     async def _take_changes(self) -> None:
         pending = False
@@ -161,7 +181,7 @@ class Engine:
             for _ in batch:
                 self.changes.task_done()
             pending = pending or self.translation is None
-            if pending and self.translates and self.sources_listed.is_set():
+            if pending and self.translates and self.begun.is_set():
                 with self._surviving("translation"):
                     await self._translate()
                 pending = False
@@ -179,6 +199,7 @@ class Engine:
             translation = await asyncio.to_thread(self.pipeline.translate, self.store.snapshot, settings)
             took = time.perf_counter() - started
             watched = self.outputs.want_services(translation.services)
+            self._drop_unwanted(watched)
             await self._wait_for_endpoints(watched - self._awaited, self._patience(first=first))
             self._awaited = watched
             if not self._stale:
@@ -206,12 +227,23 @@ class Engine:
         """
         try:
             async with asyncio.timeout(seconds):
-                while missing := self._unknown(services):
+                while missing := self._unread(services):
                     self._services_changed.clear()
                     await self._services_changed.wait()
         except TimeoutError:
             names = sorted(str(ref) for _, ref in missing)
             log.warning("endpoints_late", waited_seconds=seconds, services=names[:20], count=len(names))
+
+    def _unread(self, services: Services) -> Services:
+        """Those that are unknown, or known from the disk alone although the world answers."""
+        kept = services & self.kept_services.keys() if self.sources_listed.is_set() else frozenset()
+        return self._unknown(services) | kept
+
+    def _drop_unwanted(self, watched: Services) -> None:
+        """Forgets services that were kept on disk and that no route can reach any more."""
+        for kind, ref in self.kept_services.keys() - watched:
+            source = self.kept_services.pop((kind, ref))
+            self.store.apply(Change(source, kind, deletes=frozenset({ref})))
 
     def _unknown(self, services: Services) -> Services:
         snapshot = self.store.snapshot
@@ -237,6 +269,8 @@ class Engine:
     def _take_service(self, change: Change) -> bool:
         """Takes a change over; True if it concerns endpoints. What clusters are made of has to be translated anew."""
         changed = self.store.apply(change)
+        for key in [key for key in self.kept_services if key[0] == change.kind and _tells_of(change, key[1])]:
+            del self.kept_services[key]
         if changed and change.kind == MESH_IDENTITY:
             self._stale = True
             if self.changes.empty():
@@ -254,6 +288,10 @@ class Engine:
             self.failure = f"{what}: {type(defect).__name__}"
         else:
             self.failure = "" if self.failure.startswith(what) else self.failure
+
+
+def _tells_of(change: Change, ref: Ref) -> bool:
+    return change.complete or ref in change.puts or ref in change.deletes
 
 
 def _without_unknown(endpoints: Resources, clusters: ClusterSet, unknown: Services) -> Resources:

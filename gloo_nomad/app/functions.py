@@ -61,7 +61,7 @@ class Functions:
 
     async def run(self) -> None:
         """Looks for ever, as long as this process is the leader."""
-        await self.engine.sources_listed.wait()
+        await self.engine.config_listed.wait()
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await self.leader.held.wait()

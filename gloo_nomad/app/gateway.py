@@ -29,7 +29,7 @@ LAST_RETRY: Final = 60.0
 
 async def create_default_gateways(engine: Engine, client: ConsulClient) -> None:
     """Writes the default Gateways once, if there is not a single one; never over an existing one."""
-    await engine.sources_listed.wait()
+    await engine.config_listed.wait()
     settings = engine.settings
     wanted = settings.own("createDefaultGateways") and settings.translates_gateways
     if not wanted or engine.store.entries(GATEWAY.name):

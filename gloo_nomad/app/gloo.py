@@ -17,6 +17,7 @@ from gloo_nomad.admin.server import build_app
 from gloo_nomad.admin.view import AdminView, Client, SourceState
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.app.engine import Engine
+from gloo_nomad.app.last_known import LastKnownKeeper
 from gloo_nomad.app.nacks import Nacks
 from gloo_nomad.app.sources import Sources
 from gloo_nomad.app.statuses import run_statuses
@@ -76,17 +77,20 @@ async def write_statuses(engine: Engine, client: ConsulClient) -> None:
         tasks.create_task(keep_running("stored proxies", keeper.run), name="stored proxies")
 
 
-def admin_view(engine: Engine, sources: Sources, cache: XdsCache | None) -> AdminView:
+def admin_view(
+    engine: Engine, sources: Sources, cache: XdsCache | None, keeper: LastKnownKeeper | None = None
+) -> AdminView:
     """What the admin pages show of this process."""
     return AdminView(
         sources=lambda: _source_states(sources),
-        published=engine.published.is_set if cache is not None else engine.sources_listed.is_set,
+        published=engine.published.is_set if cache is not None else engine.begun.is_set,
         snapshot=lambda: engine.store.snapshot,
         settings=lambda: engine.settings.message,
         proxies=lambda: engine.translation.proxies if engine.translation else (),
         xds=lambda: cache.snapshots() if cache is not None else {},
         problems=engine.problems,
         clients=lambda: _clients(cache) if cache is not None else (),
+        last_known=lambda: keeper.state() if keeper is not None else None,
     )
 
 
@@ -138,7 +142,7 @@ async def serve_admin(engine: Engine, view: AdminView, metrics: Metrics) -> None
 def _source_states(sources: Sources) -> Sequence[SourceState]:
     """How the sources are; one that the settings exchange, or a new route wants, makes nobody unready again."""
     engine = sources.engine
-    begun = engine.sources_listed.is_set()
+    begun = engine.begun.is_set()
     parts = (
         (sources.states, begun),
         (sources.service_states, engine.published.is_set()),

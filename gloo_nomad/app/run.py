@@ -29,6 +29,7 @@ from gloo_nomad.app.gloo import (
     write_statuses,
 )
 from gloo_nomad.app.instances import Instances
+from gloo_nomad.app.last_known import open_keeper
 from gloo_nomad.app.memory import use_one_arena
 from gloo_nomad.app.mesh import IdentityProvider, IdentityWatch, MeshProvider
 from gloo_nomad.app.nomad_client import nomad_options
@@ -110,6 +111,8 @@ async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
             stack.push_async_callback(nomad.close)
         process = _Process(settings, roles, client, nomad)
         process.check_addresses()
+        if process.keeper is not None:
+            await process.keeper.restore()
         async with asyncio.TaskGroup() as tasks:
             process.start(tasks)
             log.info("running", roles=sorted(roles))
@@ -145,7 +148,8 @@ class _Process:
         if "gloo" in roles and client is not None:
             watches.append(IdentityWatch(self.engine, IdentityProvider(client)))
         self.sources = Sources(self.engine, client, kinds, with_secrets=self.translates, watches=watches)
-        self.view = admin_view(self.engine, self.sources, self.cache)
+        self.keeper = open_keeper(settings, self.engine, self.sources) if "gloo" in roles else None
+        self.view = admin_view(self.engine, self.sources, self.cache, self.keeper)
         self.metrics = Metrics(self.view)
         self.engine.outputs = self._outputs()
 
@@ -181,6 +185,8 @@ class _Process:
         def publish_endpoints(snapshots: Mapping[str, XdsSnapshot]) -> None:
             for role, snapshot in snapshots.items():
                 cache.publish_type(role, ENDPOINTS, snapshot.of(ENDPOINTS))
+            if self.keeper is not None:
+                self.keeper.wake()
 
         return Outputs(publish, publish_endpoints, self.sources.want, translated)
 
@@ -208,6 +214,8 @@ class _Process:
     def _side_jobs(self) -> dict[str, Job]:
         engine = self.engine
         jobs: dict[str, Job] = {"admin": partial(serve_admin, engine, self.view, self.metrics)}
+        if self.keeper is not None:
+            jobs["last known"] = self.keeper.run
         if self.cache is not None:
             jobs["proxy debug"] = partial(serve_proxy_debug, engine)
             if engine.base.config_directory:

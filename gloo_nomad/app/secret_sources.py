@@ -1,13 +1,14 @@
 """Where secrets come from, and the certificates that some of them ask for."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gloo_nomad.api.kinds import SECRET
+from gloo_nomad.api.refs import Ref
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.vault import VaultMessage, vault_client, vaults_of
 from gloo_nomad.clients.vault import VaultClient
@@ -17,9 +18,11 @@ from gloo_nomad.sources.directory import DirectorySource
 from gloo_nomad.sources.source import Source, SourceState
 from gloo_nomad.sources.vault_pki import PkiSource
 from gloo_nomad.sources.vault_secrets import VaultPlace, VaultSecretsSource
+from gloo_nomad.store.change import Entry
 from gloo_nomad.store.issued import ISSUED, RequestMistakeError, asks_for_certificate, parse_request, requests_of
 
 GATE_SECONDS: Final = 0.01
+Kept = Callable[[str], Mapping[Ref, Entry]]
 _VAULT_SETTINGS: Final = ("vaultAuth", "vaultKvVersion", "vaultPollSeconds")
 
 
@@ -49,8 +52,13 @@ def secrets_key(settings: RuntimeSettings) -> tuple[Any, ...]:
     )
 
 
-def open_secret_sources(settings: RuntimeSettings, engine: Engine, stack: AsyncExitStack) -> SecretSources:
-    """Those that the settings ask for; *stack* closes their clients. Raises ``SettingsError``."""
+def open_secret_sources(
+    settings: RuntimeSettings, engine: Engine, stack: AsyncExitStack, kept: Kept = lambda _source: {}
+) -> SecretSources:
+    """Those that the settings ask for; *stack* closes their clients, *kept* has a Vault's secrets as the disk knows them.
+
+    Raises ``SettingsError``.
+    """
     clients: list[VaultClient] = []
 
     def open_vault(vault: VaultMessage) -> VaultClient:
@@ -58,7 +66,7 @@ def open_secret_sources(settings: RuntimeSettings, engine: Engine, stack: AsyncE
         stack.push_async_callback(clients[-1].close)
         return clients[-1]
 
-    stored = tuple(_stored(settings, open_vault))
+    stored = tuple(_stored(settings, open_vault, kept))
     keeps_tokens = not clients and bool(settings.environ.get("VAULT_ADDR"))
     if keeps_tokens:
         open_vault(VaultMessage())
@@ -109,7 +117,9 @@ def _certificate_problems(engine: Engine) -> Iterator[Problem]:
             yield Problem(Severity.WARNING if issued.secret else Severity.ERROR, target, "", issued.failure)
 
 
-def _stored(settings: RuntimeSettings, open_vault: Callable[[VaultMessage], VaultClient]) -> Iterator[Source]:
+def _stored(
+    settings: RuntimeSettings, open_vault: Callable[[VaultMessage], VaultClient], kept: Kept
+) -> Iterator[Source]:
     """``secretOptions`` if it names sources, else ``secretSource``. Names sort as sources precede each other."""
     message, namespaces = settings.message, settings.watch_namespaces
     if message.secret_options.sources:
@@ -118,15 +128,17 @@ def _stored(settings: RuntimeSettings, open_vault: Callable[[VaultMessage], Vaul
                 folder, name = Path(source.directory.directory), f"secrets-{number:02}"
                 yield DirectorySource(folder, (SECRET,), namespaces, bare=True, name=name)
             elif source.HasField("vault"):
-                yield _vault_source(source.vault, open_vault(source.vault), settings, f"vault-{number:02}")
+                yield _vault_source(source.vault, open_vault(source.vault), settings, f"vault-{number:02}", kept)
     elif message.WhichOneof("secret_source") == "directory_secret_source":
         yield DirectorySource(Path(message.directory_secret_source.directory), (SECRET,), namespaces, name="secrets")
     else:
         for vault in vaults_of(settings):
-            yield _vault_source(vault, open_vault(vault), settings, "vault")
+            yield _vault_source(vault, open_vault(vault), settings, "vault", kept)
 
 
-def _vault_source(vault: VaultMessage, client: VaultClient, settings: RuntimeSettings, name: str) -> VaultSecretsSource:
+def _vault_source(
+    vault: VaultMessage, client: VaultClient, settings: RuntimeSettings, name: str, kept: Kept
+) -> VaultSecretsSource:
     place = VaultPlace(vault.path_prefix or "secret", vault.root_key or "gloo", int(settings.own("vaultKvVersion")))
     refresh = float(settings.own("vaultPollSeconds"))
-    return VaultSecretsSource(client, place, settings.watch_namespaces, refresh=refresh, name=name)
+    return VaultSecretsSource(client, place, settings.watch_namespaces, refresh=refresh, known=kept(name), name=name)

@@ -5,7 +5,7 @@ read the objects again. What was read stays in service meanwhile: the new source
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 
 from gloo_nomad.api.kinds import ARTIFACT, CONFIG_KINDS, PROXY, SECRET, SETTINGS, Kind
+from gloo_nomad.api.refs import Ref
 from gloo_nomad.app.consul_settings import blocking_wait, dns_interval
 from gloo_nomad.app.data_loss import was_emptied
 from gloo_nomad.app.engine import Engine, Services
@@ -33,7 +34,7 @@ from gloo_nomad.settings import RuntimeSettings, SettingsError
 from gloo_nomad.sources.consul_kv import ConsulKvSource
 from gloo_nomad.sources.directory import DirectorySource
 from gloo_nomad.sources.source import Source, SourceState
-from gloo_nomad.store.change import Change
+from gloo_nomad.store.change import Change, Entry
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,8 @@ ALL_KINDS: Final = (*CONFIG_KINDS, SETTINGS)
 _CONFIG: Final = "configuration"
 _SECRETS: Final = "secrets"
 _ARTIFACTS: Final = "artifacts"
+KEPT_SECONDS: Final = 2.0
+"""How long sources may take to list before what was kept on disk is served in place of what they have."""
 _PARTS: Final = {
     _CONFIG: frozenset(kind.name for kind in (*ALL_KINDS, PROXY)),
     _SECRETS: frozenset({SECRET.name}),
@@ -64,6 +67,10 @@ class Sources:
     """Of services."""
     other_states: list[SourceState] = field(default_factory=list)
     """Of sources that run elsewhere, such as the catalog that discovery follows."""
+    kept: set[tuple[str, str]] = field(default_factory=set)
+    """Sources and kinds whose objects were kept on disk and were not listed since."""
+    kept_parts: frozenset[str] = frozenset()
+    """What may be served as it was kept."""
     _states: dict[str, list[SourceState]] = field(default_factory=dict)
     _running: dict[str, Key] = field(default_factory=dict)
     """What the sources of a part were built from."""
@@ -79,6 +86,16 @@ class Sources:
     def service_states(self) -> list[SourceState]:
         """How those of services are: watched once routes want them, they list later and do not hold a translation."""
         return [state for watch in self.watches for state in watch.states]
+
+    def take_kept(self, kept: Iterable[tuple[str, str]], *, objects: bool) -> None:
+        """Of these sources and kinds the store has what was kept on disk; to be called before ``run``.
+
+        *Objects* are served without the secrets and artifacts that could not be kept, but not the other way round.
+        """
+        known = frozenset().union(*_PARTS.values())
+        self.kept.update(key for key in kept if key[1] in known)
+        self._sent |= self.kept
+        self.kept_parts |= frozenset(_PARTS if objects else {_SECRETS})
 
     def want(self, services: Services) -> Services:
         """Endpoints of these services are needed from now on; the answer is which of them are watched."""
@@ -98,6 +115,9 @@ class Sources:
                 name, key = watch.provider.name, partial(_service_key, watch)
                 tasks.create_task(self._follow(name, key, watch.run), name=name)
             tasks.create_task(self._open_gate(), name="sources listed")
+            tasks.create_task(self._open_config_gate(), name="configuration listed")
+            if self.kept_parts:
+                tasks.create_task(self._serve_kept(), name="serve what was kept")
 
     async def _follow(
         self,
@@ -141,8 +161,12 @@ class Sources:
         """Of a kind that is not read any more."""
         for name, sent in sorted(self._sent):
             if sent == kind.name:
-                await self.engine.changes.put(Change(name, sent, complete=True))
-                self._sent.discard((name, sent))
+                await self._take_away(name, sent)
+
+    async def _take_away(self, source: str, kind: str) -> None:
+        await self.engine.changes.put(Change(source, kind, complete=True))
+        self._sent.discard((source, kind))
+        self.kept.discard((source, kind))
 
     async def _read_artifacts(self, settings: RuntimeSettings) -> None:
         message, consul = settings.message, self.consul
@@ -160,7 +184,7 @@ class Sources:
         async with AsyncExitStack() as stack:
             while True:
                 try:
-                    opened = open_secret_sources(settings, self.engine, stack)
+                    opened = open_secret_sources(settings, self.engine, stack, self._kept_secrets)
                 except SettingsError as failure:  # a file of its TLS settings went away
                     log.warning("secrets_unreadable", reason=str(failure))
                     await asyncio.sleep(RETRY_SECONDS)
@@ -183,8 +207,7 @@ class Sources:
         await all_listed(lambda: self._states[part])
         for name, kind in sorted(self._sent):
             if kind in _PARTS[part] and name not in names:
-                await self.engine.changes.put(Change(name, kind, complete=True))
-                self._sent.discard((name, kind))
+                await self._take_away(name, kind)
 
     async def _pump(self, source: Source) -> None:
         """Hands over what a source of configuration or secrets says; returns when everything is to be read anew."""
@@ -196,6 +219,11 @@ class Sources:
                     return
                 await engine.changes.put(change)
                 self._sent.add((source.name, change.kind))
+                self.kept.discard((source.name, change.kind))
+
+    def _kept_secrets(self, source: str) -> Mapping[Ref, Entry]:
+        """Secrets of a source that were kept on disk and not read since."""
+        return self.engine.store.sources(SECRET.name)[source] if (source, SECRET.name) in self.kept else {}
 
     async def _open_gate(self) -> None:
         """Lets the engine begin when everything was read once, with the settings that were among it."""
@@ -204,6 +232,20 @@ class Sources:
             await self.engine.changes.join()
             if self._is_current() and all(state.listed for state in self.states):
                 await self.engine.begin()
+
+    async def _open_config_gate(self) -> None:
+        await all_listed(lambda: self._states[_CONFIG])
+        await self.engine.changes.join()
+        self.engine.config_listed.set()
+
+    async def _serve_kept(self) -> None:
+        """Lets the engine begin with what was kept on disk in place of what sources do not say in time."""
+        await asyncio.sleep(KEPT_SECONDS)
+        await all_listed(
+            lambda: [state for part, states in self._states.items() if part not in self.kept_parts for state in states]
+        )
+        await self.engine.changes.join()
+        await self.engine.begin(listed=False)
 
     def _is_current(self) -> bool:
         settings = self.engine.settings

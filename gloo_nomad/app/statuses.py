@@ -27,6 +27,7 @@ async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader, rou
     standings = Standings()
     translation: Translation | None = None
     problems: Problems = ()
+    await engine.config_listed.wait()  # what was kept on disk has no statuses to compare with
     rounds.set()
     while True:
         await rounds.wait()

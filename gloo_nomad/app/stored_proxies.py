@@ -67,6 +67,7 @@ class ProxyKeeper:
 
     async def run(self) -> None:
         """For ever, after each round."""
+        await self.engine.config_listed.wait()
         while True:
             await self.rounds.wait()
             self.rounds.clear()

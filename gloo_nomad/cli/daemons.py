@@ -1,9 +1,10 @@
 """The running ``gloo`` instances: where their admin pages are, and what these say."""
 
 import asyncio
+import datetime as dt
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,7 +57,7 @@ async def check_daemons(addresses: Sequence[str], *, problems: bool = False) -> 
     findings: list[Finding] = []
     for address, answer in asked:
         where = f"\nof {address}" if len(asked) > 1 else ""
-        judged = [answer] if isinstance(answer, Finding) else [*_judge_sources(answer), *_judge_readiness(answer)]
+        judged = [answer] if isinstance(answer, Finding) else [*_judge(answer)]
         findings += [Finding(found.level, found.subject + where, found.message) for found in judged]
     daemons = [answer for _, answer in asked if isinstance(answer, Daemon)]
     if problems and daemons:
@@ -85,6 +86,26 @@ async def _page(session: aiohttp.ClientSession, path: str) -> Any:
         if "json" not in answer.content_type:
             raise ValueError(f"{path} answers {answer.content_type}, not JSON")
         return json.loads(body)
+
+
+def _judge(daemon: Daemon) -> Iterator[Finding]:
+    yield from _judge_sources(daemon)
+    yield from _judge_last_known(daemon)
+    yield from _judge_readiness(daemon)
+
+
+def _judge_last_known(daemon: Daemon) -> Iterator[Finding]:
+    kept = daemon.health.get("lastKnown") or {}
+    if kept.get("since"):
+        sources = ", ".join(map(str, kept.get("sources", ())))
+        told = f"degraded since {_time(kept['since'])}: what was kept at {_time(kept.get('written', 0))} is served"
+        yield Finding(WARN, "last known", f"{told}, until {sources} can be read")
+    if kept.get("failure"):
+        yield Finding(WARN, "last known", str(kept["failure"]))
+
+
+def _time(seconds: Any) -> str:
+    return dt.datetime.fromtimestamp(float(seconds), dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _judge_sources(daemon: Daemon) -> list[Finding]:

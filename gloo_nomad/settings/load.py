@@ -40,6 +40,7 @@ class Flags:
     xds_bind: str = ""
     admin_bind: str = ""
     front_door_bind: str = ""
+    data_directory: str = ""
 
 
 def load_settings(flags: Flags, environ: Mapping[str, str]) -> RuntimeSettings:
@@ -136,6 +137,11 @@ def _apply_flags(flags: Flags, out: settings_pb2.Settings) -> None:
             out.directory_artifact_source.directory = flags.config_directory
     if flags.xds_bind:
         out.gloo.xds_bind_addr = flags.xds_bind
-    for name, value in (("adminBindAddr", flags.admin_bind), ("frontDoorBindAddr", flags.front_door_bind)):
+    own = {
+        "adminBindAddr": flags.admin_bind,
+        "frontDoorBindAddr": flags.front_door_bind,
+        "dataDirectory": flags.data_directory,
+    }
+    for name, value in own.items():
         if value:
             out.extensions.configs[EXTENSION].update({name: value})

@@ -59,7 +59,8 @@ class SecretsReader:
     """The KV engine's version; 0 until it is known."""
     lists_versions: bool = True
     """Whether the server gives versions with a list; taken as true until it is known better."""
-    _entries: dict[Ref, Entry] = field(default_factory=dict)
+    known: dict[Ref, Entry] = field(default_factory=dict)
+    """The secrets of the last reading."""
     _trusted: bool = False
 
     async def read(self) -> dict[Ref, Entry]:
@@ -72,7 +73,7 @@ class SecretsReader:
             self.engine = self.place.engine or await self.client.kv_version(self.place.mount)
             self.lists_versions = self.engine == 2
         versions = await self._list()
-        before, found = self._entries, dict[Ref, Entry]()
+        before, found = self.known, dict[Ref, Entry]()
         if before and not versions and not trusted:
             raise BadAnswerError(
                 f"Vault at {self.client.options.address} has no secret below {self.place.mount}/{self.place.folder}, "
@@ -88,9 +89,9 @@ class SecretsReader:
                     found[ref] = entry
 
         await _all_or_first_failure(work() for _ in range(min(_CONCURRENCY, len(pending))))
-        self._entries = dict(sorted(found.items()))
+        self.known = dict(sorted(found.items()))
         self._trusted = True
-        return self._entries
+        return self.known
 
     async def _list(self) -> dict[Ref, int | None]:
         """The names of all secrets in the watched namespaces, with their versions if those come with the list."""
@@ -156,13 +157,17 @@ class VaultSecretsSource:
         namespaces: Iterable[str] = (),
         *,
         refresh: float = REFRESH,
+        known: Mapping[Ref, Entry] | None = None,
         name: str = "vault",
     ) -> None:
-        """Only exactly these *namespaces* are read, all if there are none; *refresh* is in seconds."""
+        """Only exactly these *namespaces* are read, all if there are none; *refresh* is in seconds.
+
+        *known* is what is in service from a time before; it is not taken away by a Vault that has nothing.
+        """
         self.name = name
         self.state = SourceState(name, {_PART})
         self._client = client
-        self._reader = SecretsReader(client, place or VaultPlace(), frozenset(namespaces))
+        self._reader = SecretsReader(client, place or VaultPlace(), frozenset(namespaces), known=dict(known or {}))
         self._refresh = refresh
 
     async def watch_changes(self) -> AsyncGenerator[Change, None]:

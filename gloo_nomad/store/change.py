@@ -23,7 +23,7 @@ class Entry:
     version: int = 0
     created: int = 0
     claimed: Claims = field(default_factory=lambda: NO_CLAIMS)
-    """The store's own knowledge, sources leave it empty: see ``claims``."""
+    """The store's own knowledge, sources leave it empty: see ``claims``. What was kept on disk brings it along."""
 
 
 @dataclass(frozen=True, slots=True)

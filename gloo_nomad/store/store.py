@@ -38,6 +38,10 @@ class Store:
         """What is stored of a kind, with versions and statuses, rejected objects included."""
         return self._entries.get(kind, {})
 
+    def sources(self, kind: str) -> Mapping[str, Mapping[Ref, Entry]]:
+        """The same by source, where an object that several have is in each of them."""
+        return self._by_source.get(kind, {})
+
     def apply(self, change: Change) -> bool:
         """Takes a change over; True if anything that translation reads is different now."""
         sources = self._by_source.setdefault(change.kind, {})
@@ -122,7 +126,7 @@ def _keep_identity(kind: str, old: Entry | None, new: Entry) -> Entry:
     An object keeps its age as long as it exists.
     """
     if old is None:
-        claimed = stored_claims(new.status)
+        claimed = new.claimed or stored_claims(new.status)
         return replace(new, claimed=claimed) if claimed else new
     keeps = old.value is not None and (new.value is None or new.value == old.value)
     value = old.value if keeps else new.value

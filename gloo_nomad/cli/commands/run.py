@@ -48,6 +48,9 @@ def run(
     front_door_bind: str = typer.Option(
         "", "--front-door-bind", metavar="HOST:PORT", help="REST API of the gateway role; 127.0.0.1:9095."
     ),
+    data_dir: str = typer.Option(
+        "", "--data-dir", metavar="DIR", help="Keep what is served here, for a start without Consul and Vault."
+    ),
     log_level: str = typer.Option("info", "--log-level", envvar="LOG_LEVEL", help="debug, info, warning or error."),
 ) -> None:
     """Serve Envoys, until SIGTERM or Ctrl-C.
@@ -69,6 +72,7 @@ def run(
         xds_bind=xds_bind,
         admin_bind=admin_bind,
         front_door_bind=front_door_bind,
+        data_directory=data_dir,
     )
     _serve(flags, role, log_level)
 
