@@ -136,6 +136,12 @@ variable "vault_role" {
   description = "Role of Vault's JWT method for Nomad's workload identity (`nomad setup vault`). Empty: a static token, or none."
 }
 
+variable "data_key" {
+  type        = string
+  default     = ""
+  description = "Key by which secrets are kept on disk for a start without Vault, 32 bytes in base64 (whoever may read the job can read it). Empty: they are not kept."
+}
+
 variable "nomad_address" {
   type        = string
   default     = ""
@@ -250,6 +256,9 @@ locals {
   commands          = var.driver == "docker" ? [] : [var.gloo_command]
 
   arguments = ["run", "--dir", "$${NOMAD_TASK_DIR}/settings", "--namespace", var.namespace, "--name", var.settings_name]
+
+  # Where what is served is kept, for a start without Consul and Vault: it goes with the allocation.
+  data_folder = "$${NOMAD_ALLOC_DIR}/data/gloo"
 
   # The Settings file of every gloo-nomad task. The Settings object in Consul KV is laid over it, live.
   settings = <<-EOT
@@ -396,6 +405,12 @@ job "gloo" {
   group "gloo" {
     count = var.gloo_count
 
+    ephemeral_disk {
+      size    = 512
+      sticky  = true
+      migrate = true
+    }
+
     network {
       mode = "host"
       port "xds" {
@@ -438,21 +453,21 @@ job "gloo" {
     task "gloo" {
       driver       = var.driver
       kill_timeout = "15s"
-      env          = local.environment
+      env          = merge(local.environment, var.data_key == "" ? {} : { GLOO_NOMAD_DATA_KEY = var.data_key })
 
       dynamic "config" {
         for_each = local.images
         content {
           image        = config.value
           network_mode = "host"
-          args         = concat(local.arguments, ["--role", "gloo"])
+          args         = concat(local.arguments, ["--role", "gloo", "--data-dir", local.data_folder])
         }
       }
       dynamic "config" {
         for_each = local.commands
         content {
           command = config.value
-          args    = concat(local.arguments, ["--role", "gloo"])
+          args    = concat(local.arguments, ["--role", "gloo", "--data-dir", local.data_folder])
         }
       }
       dynamic "consul" {

@@ -78,7 +78,7 @@ class KeptWorld:
         """Returns when what is served now is on disk."""
         now = time.time()
         daemon.put("Upstream", "touch", {"static": {"hosts": [{"addr": "127.0.0.1", "port": int(now) % 60000 + 1}]}})
-        wait_until(lambda: daemon.admin("/healthz")["lastKnown"]["written"] > now + 0.2, "what is kept", 30)
+        wait_until(lambda: daemon.admin("/healthz")["lastKnown"]["written"] > now, "what is kept", 60)
 
     def check(self, site: Site, seconds: float = 30.0, *, secure: bool = True) -> None:
         """HTTP, HTTPS, and a service answer."""

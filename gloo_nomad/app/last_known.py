@@ -126,7 +126,7 @@ class LastKnownKeeper:
         return any([await self._keep(part) for part in PARTS])
 
     async def _keep(self, part: str) -> bool:
-        content = self._content(part)
+        now, content = time.time(), self._content(part)
         if not self._may_keep(part) or _is_same(content, self._kept.get(part)):
             return False
         try:
@@ -136,7 +136,7 @@ class LastKnownKeeper:
             self._fail(part, f"cannot be kept: {reason}", "last_known_not_kept")
             return True
         self._kept[part] = content
-        self.written = time.time()
+        self.written = now
         if self._faults.pop(part, None) is not None:
             log.info("last_known_kept", file=str(self.folder.path(part)))
         return False

@@ -55,7 +55,7 @@ def secrets_key(settings: RuntimeSettings) -> tuple[Any, ...]:
 def open_secret_sources(
     settings: RuntimeSettings, engine: Engine, stack: AsyncExitStack, kept: Kept = lambda _source: {}
 ) -> SecretSources:
-    """Those that the settings ask for; *stack* closes their clients, *kept* has a Vault's secrets as the disk knows them.
+    """Those that the settings ask for; *stack* closes their clients, *kept* has what the disk knows of Vault's secrets.
 
     Raises ``SettingsError``.
     """

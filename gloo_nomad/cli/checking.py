@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-from gloo_nomad.cli.errors import CommandError
 from gloo_nomad.cli.listing import fetch, storable_kinds
 from gloo_nomad.cli.place import Place
 from gloo_nomad.cli.standing import INVALID, PENDING, REJECTED, WARNING, standing_of
@@ -26,13 +25,9 @@ class Finding:
 async def check_objects(place: Place, namespace: str = "") -> list[Finding]:
     """A finding for each stored object that is not accepted, and one that counts all.
 
-    Nobody writes statuses into a folder: there only what is unreadable is found. Where nothing can be read, that is
-    the finding: the daemons can be asked all the same.
+    Nobody writes statuses into a folder: there only what is unreadable is found.
     """
-    try:
-        stored = await fetch(place, storable_kinds(), namespace)
-    except CommandError as failure:
-        return [Finding(ERROR, "objects", f"cannot be read: {failure}")]
+    stored = await fetch(place, storable_kinds(), namespace)
     findings = [finding for found in stored if (finding := _judge(found)) is not None]
     if place.config_dir is not None:
         return findings or [Finding(OK, "objects", f"{len(stored)} looked at, all are readable")]

@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-from gloo_nomad.cli.errors import FAILED
+from gloo_nomad.cli.errors import FAILED, CommandError
 from gloo_nomad.cli.output import FORMAT, Format, print_data, print_table, styled_level
 from gloo_nomad.cli.place import CONFIG_DIR, CONSUL_ADDRESS, CONSUL_TOKEN, ROOT_KEY, Place
 
@@ -40,11 +40,16 @@ def check(
     config_dir: Path | None = CONFIG_DIR,
 ) -> None:
     """Look at statuses of objects, sources, and connected Envoys. Exit code 1 if there are errors."""
-    from gloo_nomad.cli.checking import ERROR, WARN, check_objects
+    from gloo_nomad.cli.checking import ERROR, WARN, Finding, check_objects
     from gloo_nomad.cli.daemons import check_daemons, find_daemons
 
     place = Place(consul_address, consul_token, root_key, config_dir)
-    findings = asyncio.run(check_objects(place, namespace))
+    try:
+        findings = asyncio.run(check_objects(place, namespace))
+    except CommandError as failure:
+        if no_proxy:
+            raise
+        findings = [Finding(ERROR, "objects", str(failure))]  # the daemons can be asked all the same
     if not no_proxy:
         addresses = (admin_address,) if admin_address else asyncio.run(find_daemons(place))
         told = asyncio.run(check_daemons(addresses, problems=config_dir is not None))

@@ -5,6 +5,5 @@ from typing import Final
 OWN: Final = {
     "dataDirectory": "",
     "dataKeyFile": "",
-    "dataKeyTransit": "",
 }
-OWN_FIXED: Final = ("dataDirectory", "dataKeyFile", "dataKeyTransit")
+OWN_FIXED: Final = ("dataDirectory", "dataKeyFile")
