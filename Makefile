@@ -9,7 +9,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 QUICK := not consul and not nomad and not bao and not envoy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock proto docs servers check format test test-quick golden bench demo demo-nomad image test-containers seed clean
+.PHONY: help setup lock proto docs servers check format test test-quick golden bench bench-check bench-page demo demo-nomad image test-containers seed clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,8 +54,14 @@ test-quick: setup ## only the tests that need no server
 golden: setup ## write the expected files of the golden tests anew; the diff is the review
 	@$(BIN)/python -m tests.golden.update
 
-bench: setup servers ## measure load, change, CPU, memory over a real Consul
+bench: setup servers ## run the benchmark suite; CASES="change idle" SIZES="200 1000", BENCH=full for a release
 	@$(BIN)/python -m tests.benchmarks
+
+bench-check: setup servers ## measure again; fails if a ratio is over 10 % worse than in docs/benchmarks.json
+	@$(BIN)/python -m tests.benchmarks.check
+
+bench-page: setup ## make the figures of the last `make bench` those of the release: docs/benchmarks.*
+	@$(BIN)/python -m tests.benchmarks.page
 
 demo: setup ## the main job from a folder, with Envoy and OpenBao; DEMO_SECONDS=20 stops by itself
 	@exec $(BIN)/python -m gloo_nomad.demo.folder
@@ -71,5 +77,5 @@ seed: setup ## write consul-kv-seed/ to the Consul of CONSUL_HTTP_ADDR
 	@$(BIN)/gloo-nomad apply consul-kv-seed/
 
 clean: ## remove what the other targets made inside the checkout
-	@rm -rf .venv .servers .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage dist build
+	@rm -rf .venv .servers .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,7 +22,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from gloo_nomad.demo.consul import ConsulAgent, start_consul
 from gloo_nomad.demo.ports import free_port
 from gloo_nomad.resources import ENDPOINTS
-from tests.benchmarks.measure import TRANSACTION, fill, start_gloo, subscribe_routes
+from tests.benchmarks.measure import TRANSACTION, bare_read, cpu_seconds, fill, start_gloo, subscribe_routes
 from tests.benchmarks.objects import GATEWAY, GATEWAY_KEY, virtual_service, virtual_service_key
 from tests.xds_client import DeltaClient
 
@@ -110,9 +110,21 @@ def _complete(bodies: list[bytes]) -> Iterator[str]:
             yield f"service-{found[0].endpoint.address.socket_address.port_value - 1000:04d}"
 
 
-async def measure(consul: ConsulAgent, count: int, folder: Path) -> None:
-    """Starts the program and prints what was found."""
-    target = f"127.0.0.1:{free_port()}"
+@dataclass(frozen=True)
+class Found:
+    """Seconds since the start of the program, CPU seconds until all endpoints were served, MiB."""
+
+    routes: float
+    endpoints: float
+    cpu: float
+    memory: float
+    connections: int
+    consul_read: float
+
+
+async def measure_start(consul: ConsulAgent, count: int, folder: Path) -> Found:
+    """Starts the program."""
+    target, read = f"127.0.0.1:{free_port()}", bare_read(consul)
     started = time.perf_counter()
     server = start_gloo(consul, target, folder)
     process = psutil.Process(server.pid)
@@ -120,26 +132,32 @@ async def measure(consul: ConsulAgent, count: int, folder: Path) -> None:
     watching = asyncio.create_task(greatest.watch(), name="greatest")
     try:
         routes, endpoints = await follow(target, count)
-        times = process.cpu_times()
+        cpu = cpu_seconds(process)
         await asyncio.sleep(LATER_SECONDS)
     finally:
         watching.cancel()
         server.stop()
-    print(f"{count} virtual services, {count} services, {count * INSTANCES} instances")
-    print(f"routes served after {routes - started:.1f} s, all endpoints after {endpoints - started:.1f} s")
-    print(f"CPU until then {times.user + times.system:.1f} s, memory at most {greatest.memory:.0f} MiB")
-    print(f"connections to Consul at most {greatest.connections}")
+    return Found(routes - started, endpoints - started, cpu, greatest.memory, greatest.connections, read)
 
 
-def main(count: int) -> None:
+def measure(count: int, folder: Path) -> Found:
     """Fills a Consul, and measures."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         consul = start_consul(folder / "consul")
         stack.callback(consul.stop)
         fill(consul, objects(count))
         register(consul, count)
-        asyncio.run(measure(consul, count, folder))
+        return asyncio.run(measure_start(consul, count, folder))
+
+
+def main(count: int) -> None:
+    """Measures, and prints what was found."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(count, Path(folder))
+    print(f"{count} virtual services, {count} services, {count * INSTANCES} instances")
+    print(f"routes served after {found.routes:.1f} s, all endpoints after {found.endpoints:.1f} s")
+    print(f"CPU until then {found.cpu:.1f} s, memory at most {found.memory:.0f} MiB")
+    print(f"connections to Consul at most {found.connections}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class Figure:
     response: float
     answer: float
     answer_p99: float
+    answer_max: float
     envoy: float
     gloo_cpu: float
     envoy_cpu: float
@@ -101,6 +102,7 @@ class Bench:
             statistics.median(response for response, _ in found) * 1000,
             statistics.median(answers) * 1000,
             answers[round(0.99 * (len(answers) - 1))] * 1000,
+            answers[-1] * 1000,
             statistics.median(answer - response for response, answer in found) * 1000,
             gloo,
             envoy,

@@ -9,6 +9,7 @@ percentile over all streams and changes), that no stream misses any or ends, and
 
 import asyncio
 import json
+import logging
 import multiprocessing
 import os
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 from grpc import aio
 
@@ -172,6 +174,7 @@ async def take_changes(target: str, numbers: range, pipe: Connection) -> None:
 
 
 def _run_server(streams: int, seconds: float, interval: float, pipe: Connection) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     asyncio.run(serve_changes(streams, seconds, interval, pipe))
 
 

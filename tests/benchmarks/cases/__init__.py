@@ -1,0 +1,1 @@
+"""Cases of the suite, a module for each; what they are is in ``tests/benchmarks/case.py``."""
