@@ -1,4 +1,4 @@
-"""``make bench-page``: writes ``docs/benchmarks.json``, ``.md`` and ``.svg`` from what ``make bench`` found.
+"""``make bench-page``: the figures in ``docs/benchmarks.json``, ``.md`` and ``.svg`` from what ``make bench`` found.
 
 ``BENCH_JSON=file`` is what is taken. Figures of others are numbers that were measured on machines of the same kind.
 """
@@ -24,23 +24,18 @@ GLOO_EDGE: Final = {200: (2_000, 3.6, 350), 1_000: (8_100, 14.5, 1_178), 3_000: 
 TRAEFIK: Final = {20: 85, 200: 174, 1_000: 1_160, 3_000: 16_900}
 """Traefik 3.6 with as many hosts and routes in Consul KV: milliseconds of a change until the first 200."""
 
+BEGIN: Final = "<!-- figures, written by make bench-page -->\n"
+END: Final = "<!-- end of figures -->\n"
+
 _HEAD: Final = """\
-# Benchmarks
-
-Figures of a release, written by `make bench-page`; all of them are in [benchmarks.json](benchmarks.json). {machine}.
-
-Everything runs on that one machine: a real Consul agent, one `gloo-nomad run --role gloo`, and one raw delta client
-that has everything, or a real Envoy. There is one Gateway, and N virtual services of ten routes each (prefix, header
-and method matchers, time-out, retries, a header to add, prefix rewrite, CORS) that lead to static upstreams; besides,
-route tables and services of Consul. Machines differ: compare the ratio to the yardstick, which is measured beside each
-case. It is the time that Consul alone needs to hand over all virtual services to a plain reader ("read"), or that of a
-fixed work of parsing and encoding ("loop").
+{machine}.
 
 ![change to served, by the number of virtual services](benchmarks.svg)
 
-## A change
+### A change
 
-From the write of one virtual service to Consul KV until its new route is in a delta response.
+From the write of one virtual service to Consul KV until its new route is in a delta response. Gloo Edge was measured
+with as many objects on a machine of the same kind.
 
 | virtual services | median (p99) | CPU | memory | bare read | ratio | Gloo Edge |
 |---|---|---|---|---|---|---|
@@ -53,32 +48,20 @@ change may take on an idle machine of two cores; Traefik 3.6 had as many hosts a
 |---|---|---|---|---|---|
 """
 _CASES: Final = """
-## Every case
+### Every case
 
 CPU is that of the daemon, with the statuses that it writes; for a case of changes it is that of one change.
 """
-_TAIL: Final = """
-## Measure
-
-| command | what it does |
-|---|---|
-| `make bench` | every case at a few sizes, in less than ten minutes; prints a table, writes `.bench/bench.json` |
-| `make bench CASES="change idle" SIZES="200 1000"` | cases with one of these words in their names, at these sizes |
-| `make bench BENCH=full` | the sizes of a release, in less than half an hour |
-| `make bench-page` | makes the figures of the last run those of the release: this page, the plot, the JSON |
-| `make bench-check` | measures again, and fails if a ratio is more than 10 % worse than that of the release |
-
-`CHANGES=20` is the number of single changes in a case, `BENCH_JSON=file` another file, `BENCH_ADD=1` keeps what is in
-it of other cases. `make bench-check` takes `CASES`, `SIZES`, `BENCH` and `CHANGES` too; what looks worse is measured
-once more, and the better result counts. A case is a file in `tests/benchmarks/cases` that says its sizes and has
-`run(scene)`; adding one edits nothing else. Where the time goes is in [performance.md](performance.md).
-
-Tried and left out: uvloop, which made a change slower here (1.15 times, three alternating runs at 1,000).
-"""
 
 
-def build_page(run: Run) -> str:
-    """The page of a run."""
+def build_page(page: str, run: Run) -> str:
+    """The page with the figures of this run in place of those it has; what is around them is written by hand."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n{build_figures(run)}\n{END}{rest.partition(END)[2]}"
+
+
+def build_figures(run: Run) -> str:
+    """All tables."""
     of_case = {name: list(group) for name, group in itertools.groupby(run.results, lambda result: result.case)}
     lines = [_HEAD.format(machine=_describe(run.machine))]
     lines += map(_change_row, of_case.get("change_virtual_service", []))
@@ -86,7 +69,7 @@ def build_page(run: Run) -> str:
     lines += map(_envoy_row, of_case.get("envoy", []))
     lines.append(_CASES)
     lines += itertools.chain.from_iterable(map(_case_lines, of_case.values()))
-    return "".join(lines) + _TAIL
+    return "".join(lines)
 
 
 def _describe(machine: Mapping[str, object]) -> str:
@@ -98,9 +81,10 @@ def _describe(machine: Mapping[str, object]) -> str:
 
 
 def _change_row(row: Result) -> str:
-    others = "{}, {} s CPU, {} MiB".format(amount(GLOO_EDGE[row.size][0], "ms"), *GLOO_EDGE[row.size][1:])
+    edge = GLOO_EDGE.get(row.size)
+    others = f"{amount(edge[0], 'ms')}, {edge[1]} s CPU, {edge[2]:,} MiB" if edge else ""
     cells = [f"{row.size:,}", _median(row), amount(row.more["cpu_ms"], "ms"), amount(row.more["memory_mib"], "MiB")]
-    cells += [amount(row.read or 0.0, "ms"), f"{row.ratio:.2f}", others if row.size in GLOO_EDGE else ""]
+    cells += [amount(row.read or 0.0, "ms"), f"{row.ratio:.2f}", others]
     return _row(cells)
 
 
@@ -138,7 +122,8 @@ def main() -> None:
 
     run = read_run(Path(os.environ.get("BENCH_JSON") or DEFAULT_FILE))
     run.write(DOCS / DATA)
-    (DOCS / PAGE).write_text(build_page(run))
+    page = DOCS / PAGE
+    page.write_text(build_page(page.read_text(encoding="utf-8"), run), encoding="utf-8")
     draw(run, DOCS / PLOT)
     print(f"written: {', '.join(str(DOCS / name) for name in (DATA, PAGE, PLOT))}")
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tests.benchmarks.page import GLOO_EDGE, TRAEFIK
-from tests.benchmarks.results import Run, amount
+from tests.benchmarks.results import Run
 
 _OURS: Final = {"color": "#0b6e4f", "marker": "o"}
 _OTHERS: Final = {"color": "#8a8a8a", "marker": "s", "markersize": 4}
@@ -34,7 +34,9 @@ def draw(run: Run, path: Path) -> None:
     axes.xaxis.set_major_locator(FixedLocator(sorted({size for values, *_ in lines for size in values})))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: amount(value, "ms")))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value / 1000:g} s" if value >= 1_000 else f"{value:g} ms")
+    )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None, "Creator": None})

@@ -148,8 +148,8 @@ def build_table(results: Sequence[Result]) -> Table:
 
 def amount(value: float, unit: str) -> str:
     """A figure as people read it: three digits are enough."""
-    if unit == "ms" and value >= 10_000:
-        return f"{value / 1000:,.1f} s"
+    if unit == "ms" and value >= 1_000:
+        return f"{value / 1000:,.{1 if value >= 10_000 else 2}f} s"
     digits = 0 if value >= 10 else 1
     return f"{value:,.{digits}f} {unit}"
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from tests.benchmarks import check, suite
 from tests.benchmarks.case import LOOP, Case, Figures, choose_cases, find_cases
 from tests.benchmarks.check import Results, is_worse
-from tests.benchmarks.page import DATA, DOCS, PAGE, build_page
-from tests.benchmarks.results import Result, Run, amount, build_table, further, read_run
+from tests.benchmarks.page import BEGIN, DATA, DOCS, END, PAGE, build_page
+from tests.benchmarks.results import Result, Run, amount, build_table, describe_machine, further, read_run
 from tests.benchmarks.scene import Scene, loop_milliseconds
 from tests.benchmarks.suite import Job, plan, run_jobs
 
@@ -138,13 +138,23 @@ def test_figures_as_people_read_them() -> None:
     found = list[Result]()
     suite.run_jobs([(a_case(median=[12.0]), 20)], 3, found.append, Console(quiet=True))
 
-    assert [amount(value, "ms") for value in (1.25, 12.5, 12_500.0)] == ["1.2 ms", "12 ms", "12.5 s"]
+    assert [amount(value, "ms") for value in (1.25, 12.5, 1_250.0, 12_500.0)] == ["1.2 ms", "12 ms", "1.25 s", "12.5 s"]
     assert further(found[0]) == "CPU 4.0 ms, count of keys 20"
     assert build_table(found).row_count == 1
 
 
 def test_the_page_is_that_of_the_figures() -> None:
     """``make bench-page`` wrote the page from the JSON beside it."""
-    run = read_run(CHECKOUT / DOCS / DATA)
+    page = (CHECKOUT / DOCS / PAGE).read_text(encoding="utf-8")
 
-    assert (CHECKOUT / DOCS / PAGE).read_text(encoding="utf-8") == build_page(run)
+    assert page == build_page(page, read_run(CHECKOUT / DOCS / DATA))
+
+
+def test_text_around_the_figures_stays() -> None:
+    """Only what stands between the marks is written anew."""
+    page = build_page(f"before\n{BEGIN}old\n{END}after\n", Run(describe_machine(), [a_result(1.0)]))
+
+    assert page.startswith(f"before\n{BEGIN}\nVersion ")
+    assert page.endswith(f" |\n\n{END}after\n")
+    assert "**some case**: a case." in page
+    assert "old" not in page.partition(BEGIN)[2].split()
