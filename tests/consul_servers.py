@@ -5,10 +5,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.demo.fetch import fetch
-from gloo_nomad.demo.processes import ServerProcess, start_process, wait_until
+from gloo_nomad.demo.processes import ServerError, ServerProcess, start_process, wait_until
 
 PORTS = ("http", "dns", "grpc", "grpc_tls", "serf_lan", "serf_wan", "server")
 
@@ -23,8 +24,17 @@ class ConsulServer:
     expected: int = 1
     others: list["ConsulServer"] = field(default_factory=list)
     """Those that it joins."""
+    token: str = ""
+    """With one ACLs are on, and it may do everything."""
     ports: dict[str, int] = field(default_factory=dict)
     _server: ServerProcess | None = None
+
+    @property
+    def agent(self) -> ConsulAgent:
+        """The running one."""
+        if self._server is None:
+            raise ServerError("the server was not started")
+        return ConsulAgent(self.binary, self._server, self.ports["http"], self.ports["dns"], self.token)
 
     def start(self) -> ConsulAgent:
         """Starts it, with the data and the ports that it had."""
@@ -42,13 +52,14 @@ class ConsulServer:
             "disable_update_check": True,
             "log_level": "warn",
             "performance": {"raft_multiplier": 1},
+            **(_acl(self.token) if self.token else {}),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "consul.json"
         file.write_text(json.dumps(settings))
         command: list[str | Path] = [self.binary, "agent", "-config-file", file]
         self._server = start_process("consul", command, self.folder / "consul.log")
-        return ConsulAgent(self.binary, self._server, self.ports["http"], self.ports["dns"])
+        return self.agent
 
     def has_leader(self) -> bool:
         """Whether it knows a leader."""
@@ -64,3 +75,7 @@ class ConsulServer:
         """Stops it."""
         if self._server is not None:
             self._server.stop()
+
+
+def _acl(token: str) -> dict[str, Any]:
+    return {"acl": {"enabled": True, "default_policy": "deny", "tokens": {"initial_management": token, "agent": token}}}

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
+from consul import base
+
+F = TypeVar("F")
 
 
 class KvPair(msgspec.Struct, frozen=True, gc=False, rename="pascal"):
@@ -223,22 +226,20 @@ _NAMES: Final = msgspec.json.Decoder(dict[str, tuple[str, ...] | None] | None)
 
 def decode_pairs(response: Any) -> KvAnswer:
     """A KV answer; 404 is the empty one."""
-    if response.code == 404:
-        return KvAnswer(_index(response))
-    return KvAnswer(_index(response), _PAIRS.decode(response.content) or (), len(response.content))
+    pairs = () if response.code == 404 else _PAIRS.decode(response.content) or ()
+    return KvAnswer(_index(response), _seen(response, pairs), len(response.content) if pairs else 0)
 
 
 def decode_keys(response: Any) -> KeysAnswer:
     """An answer to ``?keys``; 404 is the empty one."""
-    if response.code == 404:
-        return KeysAnswer(_index(response))
-    return KeysAnswer(_index(response), _KEYS.decode(response.content) or ())
+    keys = () if response.code == 404 else _KEYS.decode(response.content) or ()
+    return KeysAnswer(_index(response), _seen(response, keys))
 
 
 def decode_health(response: Any) -> HealthAnswer:
     """Instances of a service. A service that does not exist has none."""
     entries = () if response.code == 404 else _ENTRIES.decode(response.content) or ()
-    return HealthAnswer(_index(response), entries, _last_contact(response))
+    return HealthAnswer(_index(response), _seen(response, entries), _last_contact(response))
 
 
 def decode_registered(response: Any) -> tuple[RegisteredEntry, ...]:
@@ -250,7 +251,7 @@ def decode_names(response: Any) -> NamesAnswer:
     """Names of services, in order."""
     found = {} if response.code == 404 else _NAMES.decode(response.content) or {}
     names = {name: tuple(sorted(tags or ())) for name, tags in sorted(found.items())}
-    return NamesAnswer(_index(response), names, _last_contact(response))
+    return NamesAnswer(_index(response), _seen(response, names), _last_contact(response))
 
 
 def decode_checks(response: Any) -> ChecksAnswer:
@@ -309,6 +310,17 @@ class TxnAnswer(msgspec.Struct, frozen=True, rename="pascal"):
 def decode_txn(response: Any) -> TxnAnswer:
     """The answer to a transaction, whether it was carried out (200) or rolled back (409)."""
     return msgspec.json.decode(response.content, type=TxnAnswer)
+
+
+def _seen(response: Any, found: F) -> F:
+    """What was found. Nothing because the token may see none of it raises ``ACLPermissionDenied``.
+
+    Consul leaves out what a token may not read, without an error: what is empty then is not known to be empty.
+    https://developer.hashicorp.com/consul/api-docs/api-structure#results-filtered-by-acls
+    """
+    if not found and response.headers.get("X-Consul-Results-Filtered-By-ACLs") == "true":
+        raise base.ACLPermissionDenied
+    return found
 
 
 def _index(response: Any) -> int:

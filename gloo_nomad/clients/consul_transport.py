@@ -14,6 +14,7 @@ from consul import base
 from gloo_nomad.clients.http import (
     REQUEST_TIMEOUT,
     BadAnswerError,
+    ForbiddenError,
     HttpAnswer,
     HttpSession,
     NotFoundError,
@@ -108,6 +109,8 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # the library has no ty
             return callback(base.Response(answer.status, answer.headers, answer.body, answer.body))
         except base.NotFound:
             raise NotFoundError(f"{where}: 404") from None
+        except base.ACLPermissionDenied:
+            raise ForbiddenError(f"{where}: the token may not read what is there; give it that right") from None
         except (base.ConsulException, ValueError, KeyError, TypeError, IndexError) as failure:
             raise BadAnswerError(f"{where}: unexpected answer ({type(failure).__name__})") from None
 

@@ -194,7 +194,7 @@ def servers(tmp_path: Path, consul: ConsulAgent, free_port: Callable[[], int]) -
 def test_the_leader_is_lost(place: Place, servers: list[ConsulServer], run_echo: RunEcho) -> None:
     """Without a leader all stays as it is and is shown; with one again, changes are taken without a restart."""
     first, second = servers
-    agent = place.consul = ConsulAgent(first.binary, first._server, first.ports["http"], first.ports["dns"])  # type: ignore[arg-type]
+    agent = place.consul = first.agent
     agent.register("web", run_echo("one"))
     site = open_site(place, agent.port)
     with site.asked("web.test") as counts:
