@@ -11,6 +11,7 @@ FAULTS = {
         "ACL token revoked,last object,prefix neighbour"
     ),
     "Vault": "down,sealed,403,token expired,slow",
+    "Nomad": "down,ACL token revoked",
 }
 
 
