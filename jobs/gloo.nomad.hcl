@@ -166,6 +166,12 @@ variable "xds_port" {
   description = "Port that the Envoys ask for their configuration (service gloo-xds). 0: Nomad chooses; they follow."
 }
 
+variable "xds_tls" {
+  type        = string
+  default     = "plaintext"
+  description = "How Envoys are answered. plaintext hands certificates' keys to whoever reaches xds_port: only where the clients' network is trusted. docs/xds-tls.md has the other ways."
+}
+
 variable "admin_port" {
   type        = number
   default     = 0
@@ -274,6 +280,7 @@ locals {
     extensions:
       configs:
         gloo-nomad:
+          xdsTls: ${var.xds_tls}
           adminBindAddr: {{ or (env "ADMIN_ADDRESS") (env "NOMAD_IP_admin") }}:{{ env "NOMAD_PORT_admin" }}
           frontDoorBindAddr: ${var.front_door_address}:{{ or (env "NOMAD_PORT_api") "0" }}
   EOT

@@ -11,6 +11,7 @@ from typing import Any
 
 from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.demo.envoy import Envoy, build_bootstrap
+from gloo_nomad.demo.envoy_tls import ClientTls
 from gloo_nomad.demo.fetch import Answer, fetch
 from gloo_nomad.demo.processes import wait_until
 from tests.daemon import Daemon, start_daemon
@@ -118,11 +119,11 @@ class Place:
         self.started.append(daemon)
         return daemon
 
-    def open(self, daemon: Daemon) -> Site:
-        """An Envoy of the daemon with two Gateways; returns when it is configured."""
+    def open(self, daemon: Daemon, tls: ClientTls | None = None) -> Site:
+        """An Envoy of the daemon with two Gateways; returns when it is configured. It connects by *tls* if given."""
         port, tls_port = self.free_port(), self.free_port()
         put_gateways(daemon, port, tls_port)
-        bootstrap = build_bootstrap(xds_port=daemon.xds_port, admin_port=self.free_port())
+        bootstrap = build_bootstrap(xds_port=daemon.xds_port, admin_port=self.free_port(), tls=tls)
         return Site(daemon, self.run_envoy(bootstrap, ready=True), port, tls_port)
 
     def stop(self) -> None:

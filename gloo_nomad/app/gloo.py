@@ -14,7 +14,8 @@ from gloo_nomad.admin.dev import build_dev_app
 from gloo_nomad.admin.metrics import Metrics
 from gloo_nomad.admin.proxy_debug import serving_proxies
 from gloo_nomad.admin.server import build_app
-from gloo_nomad.admin.view import AdminView, Client, SourceState
+from gloo_nomad.admin.view import AdminView, Client
+from gloo_nomad.admin.view import SourceState as ShownState
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.last_known import LastKnownKeeper
@@ -23,8 +24,10 @@ from gloo_nomad.app.sources import Sources
 from gloo_nomad.app.statuses import run_statuses
 from gloo_nomad.app.stored_proxies import ProxyKeeper
 from gloo_nomad.app.surviving import AGAIN_SECONDS, keep_running
+from gloo_nomad.app.xds_security import XdsSecurity, may_be_plain, secured
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.serving import ServingError, serve, shown
+from gloo_nomad.sources.source import SourceState
 from gloo_nomad.store.leader import Leader
 from gloo_nomad.store.status_writer import StatusWriter
 from gloo_nomad.xds import server as xds_server
@@ -35,26 +38,35 @@ from gloo_nomad.xds.rest import build_app as build_rest_app
 log = structlog.get_logger(__name__)
 
 
-async def serve_xds(engine: Engine, cache: XdsCache, metrics: Metrics) -> None:
-    """Serves Envoys until cancelled."""
-    host, port = engine.base.xds_bind
+async def serve_xds(engine: Engine, cache: XdsCache, metrics: Metrics, states: list[SourceState]) -> None:
+    """Serves Envoys until cancelled; *states* get what has to be there first."""
     nacks = Nacks(engine, lambda: ((client.node.role, client.node.node_id) for client in cache.clients()))
     engine.reporters.append(nacks.problems)
+    async with secured(engine.base, states) as security:
+        server = await _open_xds(engine, cache, metrics, nacks, security)
+        log.info("xds", address=server.address, tls=security.credentials is not None)
+        try:
+            await keep_running("nacks", nacks.run)
+        finally:
+            await asyncio.shield(server.stop())
+
+
+async def _open_xds(
+    engine: Engine, cache: XdsCache, metrics: Metrics, nacks: Nacks, security: XdsSecurity
+) -> xds_server.XdsServer:
+    host, port = engine.base.xds_bind
     try:
-        server = await xds_server.serve(
+        return await xds_server.serve(
             cache,
             shown(host, port),
+            credentials=security.credentials,
+            authorize=security.authorize,
             metrics=XdsMetrics(metrics.registry),
             on_nack=nacks.rejected,
             on_recovery=nacks.recovered,
         )
     except xds_server.XdsBindError as failure:
         raise ServingError(str(failure)) from failure
-    log.info("xds", address=server.address)
-    try:
-        await keep_running("nacks", nacks.run)
-    finally:
-        await asyncio.shield(server.stop())
 
 
 def leader_for(client: ConsulClient, engine: Engine, role: str) -> Leader:
@@ -107,7 +119,12 @@ async def serve_proxy_debug(engine: Engine) -> None:
 async def serve_rest_xds(engine: Engine, cache: XdsCache) -> None:
     """Serves discovery by REST from the moment that ``gloo.enableRestEds`` is on."""
     await _wait_until(engine, lambda settings: settings.gloo.enable_rest_eds.value)
-    await _serve_if_free(build_rest_app(cache), engine.base.rest_xds_bind, "xDS by REST")
+    host, port = engine.base.rest_xds_bind
+    if not may_be_plain(engine.base, host):
+        reason = f"it is plain text, which {shown(host, port)} may not be: set gloo.restXdsBindAddr to loopback"
+        log.warning("not_served", reason=f"xDS by REST: {reason}")
+        return
+    await _serve_if_free(build_rest_app(cache), (host, port), "xDS by REST")
 
 
 async def serve_dev(engine: Engine, view: AdminView) -> None:
@@ -139,7 +156,7 @@ async def serve_admin(engine: Engine, view: AdminView, metrics: Metrics) -> None
     await serve(build_app(view, metrics), host, port, "the admin server")
 
 
-def _source_states(sources: Sources) -> Sequence[SourceState]:
+def _source_states(sources: Sources) -> Sequence[ShownState]:
     """How the sources are; one that the settings exchange, or a new route wants, makes nobody unready again."""
     engine = sources.engine
     begun = engine.begun.is_set()
@@ -147,14 +164,15 @@ def _source_states(sources: Sources) -> Sequence[SourceState]:
         (sources.states, begun),
         (sources.service_states, engine.published.is_set()),
         (sources.other_states, begun),
+        (sources.serving_states, False),
     )
     found = [
-        SourceState(state.name, state.listed or ready, state.last_error, state.since)
+        ShownState(state.name, state.listed or ready, state.last_error, state.since)
         for states, ready in parts
         for state in states
     ]
     if engine.failure:
-        found.append(SourceState("translation", True, engine.failure, engine.failing_since))
+        found.append(ShownState("translation", True, engine.failure, engine.failing_since))
     return tuple(found)
 
 

@@ -38,6 +38,7 @@ from gloo_nomad.app.service_providers import ConsulProvider, NomadProvider, Prov
 from gloo_nomad.app.service_watch import ServiceWatch
 from gloo_nomad.app.sources import ALL_KINDS, Sources
 from gloo_nomad.app.surviving import keep_running
+from gloo_nomad.app.xds_security import check_security
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.nomad import NomadClient
 from gloo_nomad.frontdoor.folder_objects import FolderObjects
@@ -99,6 +100,8 @@ async def run(settings: RuntimeSettings, roles: frozenset[str]) -> None:
 async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
     use_one_arena()
     check_clients(settings)
+    if "gloo" in roles:
+        check_security(settings)
     _tell_what_has_no_effect(settings)
     async with AsyncExitStack() as stack:
         options = consul_options(settings)
@@ -209,7 +212,7 @@ class _Process:
         for name, job in self._side_jobs().items():
             tasks.create_task(keep_running(name, job), name=name)
         if self.cache is not None:
-            tasks.create_task(serve_xds(self.engine, self.cache, self.metrics), name="xds")
+            tasks.create_task(serve_xds(self.engine, self.cache, self.metrics, self.sources.serving_states), name="xds")
 
     def _side_jobs(self) -> dict[str, Job]:
         engine = self.engine

@@ -71,6 +71,8 @@ class Sources:
     """Sources and kinds whose objects were kept on disk and were not listed since."""
     kept_parts: frozenset[str] = frozenset()
     """What may be served as it was kept."""
+    serving_states: list[SourceState] = field(default_factory=list)
+    """Of what serving needs; without it this process is not ready."""
     _states: dict[str, list[SourceState]] = field(default_factory=dict)
     _running: dict[str, Key] = field(default_factory=dict)
     """What the sources of a part were built from."""

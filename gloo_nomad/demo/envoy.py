@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gloo_nomad.acceptance.names import is_ip_address
 from gloo_nomad.demo.binaries import find_binary
+from gloo_nomad.demo.envoy_tls import ClientTls, build_transport_socket
 from gloo_nomad.demo.fetch import Answer, fetch
 from gloo_nomad.demo.ports import free_port
 from gloo_nomad.demo.processes import ServerError, ServerProcess, start_process, wait_ready
@@ -67,11 +68,12 @@ def build_bootstrap(
     node_id: str = "gateway-proxy-1",
     delta: bool = True,
     rest_xds: tuple[str, int] | None = None,
+    tls: ClientTls | None = None,
 ) -> dict[str, Any]:
     """A bootstrap that takes everything from the xDS server at that host (a name or an IP) and port, by ADS.
 
     *role* is ``<write namespace>~<proxy>``; with *delta* false Envoy asks for the state of the world. *rest_xds* is
-    where it polls endpoints if ``gloo.enableRestEds`` is on.
+    where it polls endpoints if ``gloo.enableRestEds`` is on. Without *tls* it asks in plain text.
     """
     return {
         "node": {"id": node_id, "cluster": "gateway", "metadata": {"role": role}},
@@ -86,23 +88,25 @@ def build_bootstrap(
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
         "static_resources": {
-            "clusters": [_xds_cluster(xds_port, xds_host), *([_rest_cluster(*rest_xds)] if rest_xds else [])]
+            "clusters": [_xds_cluster(xds_port, xds_host, tls), *([_rest_cluster(*rest_xds)] if rest_xds else [])]
         },
     }
 
 
 def _rest_cluster(host: str, port: int) -> dict[str, Any]:
     """Plain HTTP/1, as Envoy polls."""
-    cluster = {**_xds_cluster(port, host), "name": REST_CLUSTER}
+    cluster = {**_xds_cluster(port, host, None), "name": REST_CLUSTER}
     del cluster["typed_extension_protocol_options"]
     return cluster
 
 
-def _xds_cluster(port: int, host: str) -> dict[str, Any]:
+def _xds_cluster(port: int, host: str, tls: ClientTls | None) -> dict[str, Any]:
+    socket = {"transport_socket": build_transport_socket(tls, host)} if tls else {}
     return {
         "name": XDS_CLUSTER,
         "type": "STATIC" if is_ip_address(host) else "STRICT_DNS",
         "connect_timeout": "5s",
+        **socket,
         "typed_extension_protocol_options": _HTTP2,
         "load_assignment": {
             "cluster_name": XDS_CLUSTER,

@@ -41,6 +41,8 @@ class Flags:
     admin_bind: str = ""
     front_door_bind: str = ""
     data_directory: str = ""
+    xds_tls: str = ""
+    xds_tls_folder: str = ""
 
 
 def load_settings(flags: Flags, environ: Mapping[str, str]) -> RuntimeSettings:
@@ -141,6 +143,8 @@ def _apply_flags(flags: Flags, out: settings_pb2.Settings) -> None:
         "adminBindAddr": flags.admin_bind,
         "frontDoorBindAddr": flags.front_door_bind,
         "dataDirectory": flags.data_directory,
+        "xdsTls": flags.xds_tls,
+        "xdsTlsFolder": flags.xds_tls_folder,
     }
     for name, value in own.items():
         if value:

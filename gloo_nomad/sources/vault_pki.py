@@ -132,8 +132,8 @@ class PkiSource:
         async for attempt in retrying:
             with attempt:
                 async with self._slots:
-                    pair = await client.issue_certificate(request.mount_path, request.role, _parameters(request))
-                issued = _read_pair(ref, request, pair)
+                    pair = await client.issue_certificate(request.mount_path, request.role, parameters_of(request))
+                issued = read_pair(ref, request, pair)
         return issued
 
     def _failed(self, ref: Ref, request: CertificateRequest, state: tenacity.RetryCallState) -> None:
@@ -168,14 +168,14 @@ def _no_vault(request: CertificateRequest) -> str:
     return "its address is none of a Vault that secrets are read from; leave it out, or correct it"
 
 
-def _parameters(request: CertificateRequest) -> dict[str, str]:
+def parameters_of(request: CertificateRequest) -> dict[str, str]:
     """What Vault is asked for besides role and mount."""
     found = {"common_name": request.common_name, "ttl": request.ttl}
     found |= {"alt_names": ",".join(request.alt_names), "ip_sans": ",".join(request.ip_sans)}
     return {name: value for name, value in found.items() if value}
 
 
-def _read_pair(ref: Ref, request: CertificateRequest, pair: IssuedPair) -> IssuedCertificate:
+def read_pair(ref: Ref, request: CertificateRequest, pair: IssuedPair) -> IssuedCertificate:
     """The pair as a TLS Secret. Its chain ends below the root, which clients have or do not trust."""
     try:
         (certificate,) = x509.load_pem_x509_certificates(pair.certificate.encode())

@@ -23,6 +23,9 @@ class XdsMetrics:
         )
         self.acks = Counter("gloo_nomad_xds_acks", "Responses that an Envoy accepted.", ["type"], registry=registry)
         self.nacks = Counter("gloo_nomad_xds_nacks", "Responses that an Envoy rejected.", ["type"], registry=registry)
+        self.refusals = Counter(
+            "gloo_nomad_xds_refusals", "Streams and fetches whose client may not have its role.", registry=registry
+        )
 
 
 def short_type(type_url: str) -> str:

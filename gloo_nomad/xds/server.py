@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
+from gloo_nomad.xds.access import Authorize, allow_all
 from gloo_nomad.xds.cache import XdsCache
 from gloo_nomad.xds.metrics import XdsMetrics
 from gloo_nomad.xds.services import SERVICES, build_handlers
@@ -84,6 +85,7 @@ async def serve(
     address: str = DEFAULT_ADDRESS,
     *,
     credentials: grpc.ServerCredentials | None = None,
+    authorize: Authorize = allow_all,
     limits: ServerLimits = DEFAULT_LIMITS,
     metrics: XdsMetrics | None = None,
     on_nack: NackCallback = ignore_nack,
@@ -91,12 +93,13 @@ async def serve(
 ) -> XdsServer:
     """Starts the server on ``host:port``; raises XdsBindError with one line if that is not possible.
 
-    Without credentials it speaks plain text. Callbacks run in the event loop and must be quick.
+    Without credentials it speaks plain text. ``authorize`` is asked by every stream and fetch which role its client may
+    have; health and reflection say nothing of any role. Callbacks run in the event loop and must be quick.
     """
     host, port = parse_address(address)
     check_bindable(host, port, address)
     services = StreamServices(
-        cache, metrics or XdsMetrics(CollectorRegistry()), on_nack, on_recovery, limits.send_bytes
+        cache, metrics or XdsMetrics(CollectorRegistry()), on_nack, on_recovery, limits.send_bytes, authorize=authorize
     )
     server = aio.server(options=_build_options(limits), maximum_concurrent_rpcs=limits.streams)
     server.add_generic_rpc_handlers(build_handlers(services))

@@ -81,7 +81,7 @@ def _build_stream(services: StreamServices, protocol: Protocol, type_url: str) -
 def _build_fetch(services: StreamServices, type_url: str) -> Handler:
     async def fetch(payload: bytes, context: Any) -> bytes:
         try:
-            return fetch_once(services, payload, type_url)
+            return fetch_once(services, payload, type_url, context)
         except StreamEndedError as error:
             await context.abort(error.code, error.details)
             raise
@@ -89,11 +89,13 @@ def _build_fetch(services: StreamServices, type_url: str) -> Handler:
     return fetch
 
 
-def fetch_once(services: StreamServices, payload: bytes, type_url: str) -> bytes:
-    """One state-of-the-world response without a stream; raises StreamEndedError if there is nothing to answer."""
+def fetch_once(services: StreamServices, payload: bytes, type_url: str, context: Any) -> bytes:
+    """One state-of-the-world response without a stream; raises StreamEndedError if there is none for this client."""
     request = parse_request(discovery_pb2.DiscoveryRequest, payload, type_url)
     request.version_info = ""
-    role = parse_node(request.node).role
+    node = parse_node(request.node)
+    services.admit(context, node)
+    role = node.role
     view = services.cache.view(role, delta=False)
     session = SotwSession(view)
     session.receive(request, 0.0)

@@ -12,6 +12,7 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc import aio
 
+from gloo_nomad.xds.access import Authorize, allow_all
 from gloo_nomad.xds.cache import XdsCache
 from gloo_nomad.xds.clients import Client, Node
 from gloo_nomad.xds.ledger import Answer, Nack
@@ -51,6 +52,8 @@ class StreamServices:
         on_nack: NackCallback = ignore_nack,
         on_recovery: RecoveryCallback = ignore_recovery,
         most_bytes: int = 64 * 1024 * 1024,
+        *,
+        authorize: Authorize = allow_all,
     ) -> None:
         self.cache = cache
         self.metrics = metrics
@@ -58,8 +61,18 @@ class StreamServices:
         self.on_recovery = on_recovery
         self.most_bytes = most_bytes
         """A larger response is reported like a rejected one instead of being sent: gRPC would end the stream."""
+        self.authorize = authorize
         self.stopping = False
         self._open: set[Stream] = set()
+
+    def admit(self, context: Any, node: Node) -> None:
+        """Raises StreamEndedError for a client that may not have the role that it names."""
+        refused = self.authorize(context, node.role)
+        if refused:
+            peer = str(context.peer())
+            _LOG.warning("xds role refused", node=node.node_id, role=node.role, peer=peer, reason=refused)
+            self.metrics.refusals.inc()
+            raise StreamEndedError(grpc.StatusCode.PERMISSION_DENIED, refused)
 
     @contextmanager
     def opened(self, stream: "Stream") -> Iterator[None]:
@@ -151,6 +164,7 @@ class Stream:
         if first is None:
             return
         self._node = parse_node(first.node)
+        self._services.admit(self._context, self._node)
         cache, gauge = self._services.cache, self._services.metrics.streams.labels(self._protocol.name)
         view = cache.view(self._node.role, delta=self._protocol.delta)
         session = self._session = self._protocol.make_session(view)

@@ -62,7 +62,8 @@ def test_an_object_that_may_not_be_read(podman: Podman, tmp_path: Path) -> None:
     for place in (tmp_path, folder.parent, folder):
         place.chmod(0o755)
     volume = f"--volume={tmp_path}:/objects:ro"
-    podman.run("run", "--detach", "--name", "reads", volume, OURS, "run", "--role", "gloo", "--config-dir", "/objects")
+    command = ["run", "--role", "gloo", "--config-dir", "/objects", "--xds-bind", "127.0.0.1:9977"]
+    podman.run("run", "--detach", "--name", "reads", volume, OURS, *command)
     try:
         wait_until(lambda: "object_problem" in podman.logs("reads"), "the problem in the log", 60)
         told = podman.logs("reads")
@@ -81,7 +82,8 @@ def test_vault_without_a_token(podman: Podman) -> None:
         deployment.wait_for_answer(8080, "/", "Hello from gloo-nomad")
         network = next(iter(podman.inspect(deployment.container("gloo"))["NetworkSettings"]["Networks"]))
         flags = [f"--network={network}", "--env=CONSUL_HTTP_ADDR=consul:8500", "--env=VAULT_ADDR=http://vault:8200"]
-        podman.run("run", "--detach", "--name", "outside", *flags, "--env=VAULT_TOKEN=", OURS, "run")
+        command = ["run", "--xds-bind", "127.0.0.1:9977"]
+        podman.run("run", "--detach", "--name", "outside", *flags, "--env=VAULT_TOKEN=", OURS, *command)
         deployment.wait_for(lambda: "permission denied" in podman.logs("outside").lower(), "a clear line", 60)
         told = podman.logs("outside")
 

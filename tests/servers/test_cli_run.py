@@ -144,6 +144,12 @@ def test_taken_port(start: Start, tmp_path: Path, free_port: Callable[[], int], 
         (("--config-dir", "/tmp", "--xds-bind", "9977"), '"9977" is not host:port'),
         (("--log-level", "loud", "--config-dir", "/tmp"), '"loud" is no level; known are debug'),
         (("--consul-address", "ftp://x"), "expected host:port"),
+        (("--config-dir", "/tmp"), "xDS would be plain text on 0.0.0.0:9977"),
+        (("--config-dir", "/tmp", "--xds-bind", "[::]:9977"), "--xds-bind 127.0.0.1:9977"),
+        (("--config-dir", "/tmp", "--xds-tls", "dev"), "xdsTlsFolder: is missing; xdsTls: dev needs its path"),
+        (("--config-dir", "/tmp", "--xds-tls", "dev", "--xds-tls-folder", "/dev/null"), "cannot be kept in /dev/null"),
+        (("--config-dir", "/tmp", "--xds-tls", "files"), "xdsClientRoles: is missing; write which identity"),
+        (("--config-dir", "/tmp", "--xds-tls", "none"), "xdsTls: is to be one of files, vault, dev, plaintext"),
     ],
 )
 def test_bad_start(start: Start, arguments: tuple[str, ...], message: str) -> None:

@@ -99,3 +99,18 @@ def test_pages_for_developers(consul: ConsulAgent, root_key: str, tmp_path: Path
         assert "listener-::-8080" in fetch(port, f"/xds/{ROLE}").json()["listeners"]
         assert fetch(port, "/xds/nobody").status == 404
         assert "VirtualService" in fetch(port, "/api").json()
+
+
+def test_not_in_plain_text_for_everybody(place: Place) -> None:
+    """On another address than loopback it is not served unless plain text is permitted, and that is told."""
+    rest = place.free_port()
+    gloo = {"gloo": {"enableRestEds": True, "restXdsBindAddr": f"0.0.0.0:{rest}"}}
+    daemon = place.start(settings=gloo)
+    wait_until(lambda: "xDS by REST: it is plain text" in daemon.server.log.read_text(), "the warning", SECONDS)
+    with pytest.raises(OSError, match="refused"):
+        _discover(rest)
+    daemon.terminate()
+
+    permitted = {"extensions": {"configs": {"gloo-nomad": {"xdsTls": "plaintext"}}}}
+    place.start(settings={**gloo, **permitted})
+    wait_until(lambda: _discover(rest).status in {200, 404}, "an answer", SECONDS)

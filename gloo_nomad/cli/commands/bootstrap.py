@@ -1,11 +1,15 @@
 """``bootstrap``: what a stock Envoy has to be started with."""
 
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from gloo_nomad.cli.errors import CommandError
 from gloo_nomad.cli.output import Format, print_data
+
+if TYPE_CHECKING:
+    from gloo_nomad.demo.envoy_tls import ClientTls
 
 POSITION: Final = 25
 _CONNECTIONS: Final = 50_000
@@ -15,7 +19,8 @@ def register(app: typer.Typer) -> None:
     """Adds the verb."""
     app.command(
         epilog="[bold]Examples[/bold]\n\ngloo-nomad bootstrap > envoy.yaml && envoy -c envoy.yaml\n\n"
-        "gloo-nomad bootstrap --xds gloo-xds.service.consul:9977 --role gloo-system~gateway-proxy"
+        "gloo-nomad bootstrap --xds gloo-xds.service.consul:9977 --role gloo-system~gateway-proxy\n\n"
+        "gloo-nomad bootstrap --xds gloo-xds.service.consul:9977 --xds-tls /etc/envoy/xds"
     )(bootstrap)
 
 
@@ -30,6 +35,14 @@ def bootstrap(
         "", "--rest-xds", metavar="HOST:PORT", help="Where endpoints are served by REST, if gloo.enableRestEds is on."
     ),
     admin: str = typer.Option("127.0.0.1:19000", "--admin", metavar="HOST:PORT", help="Envoy's admin interface."),
+    xds_tls: Path | None = typer.Option(
+        None,
+        "--xds-tls",
+        metavar="DIR",
+        help="Folder with client.pem, client-key.pem and ca.pem: Envoy proves with them who it is, and follows them. "
+        "Two files for Envoy are written there.",
+    ),
+    xds_tls_name: str = typer.Option("", "--xds-tls-name", help="Name in the server's certificate; the host of --xds."),
     output: Format = typer.Option(Format.YAML, "--output", "-o", help="json or yaml.", show_default=True),
 ) -> None:
     """Print a bootstrap for stock Envoy: it takes everything else from gloo-nomad."""
@@ -46,6 +59,7 @@ def bootstrap(
         raise CommandError(str(failure)) from failure
     if role.count("~") != 1 or not all(role.split("~")):
         raise CommandError(f'--role: "{role}" is not <namespace>~<proxy>; write for example gloo-system~gateway-proxy')
+    tls = _open_folder(xds_tls, xds_tls_name) if xds_tls else None
     document = build_bootstrap(
         xds_host=xds_host,
         xds_port=xds_port,
@@ -54,8 +68,23 @@ def bootstrap(
         role=role,
         node_id=node_id or socket.gethostname(),
         rest_xds=rest,
+        tls=tls,
     )
     print_data({**document, "overload_manager": _OVERLOAD}, Format.JSON if output is Format.JSON else Format.YAML)
+
+
+def _open_folder(folder: Path, name: str) -> "ClientTls":
+    from gloo_nomad.demo.envoy_tls import KEY_FILES, ClientTls, write_sds
+
+    tls = ClientTls(folder.absolute(), name)
+    missing = [file for file in KEY_FILES if not (folder / file).is_file()]
+    if missing:
+        raise CommandError(f"--xds-tls: {folder} has no {missing[0]}; put it there (xdsTls: dev makes all of them)")
+    try:
+        write_sds(tls)
+    except OSError as failure:
+        raise CommandError(f"--xds-tls: cannot write to {folder}: {failure.strerror}") from failure
+    return tls
 
 
 _OVERLOAD: Final[dict[str, Any]] = {

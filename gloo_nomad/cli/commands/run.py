@@ -18,8 +18,8 @@ POSITION: Final = 10
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
     app.command(
-        epilog="[bold]Examples[/bold]\n\ngloo-nomad run --config-dir my-objects/\n\n"
-        "gloo-nomad run --consul-address 127.0.0.1:8500\n\n"
+        epilog="[bold]Examples[/bold]\n\ngloo-nomad run --config-dir my-objects/ --xds-bind 127.0.0.1:9977\n\n"
+        "gloo-nomad run --consul-address 127.0.0.1:8500 --xds-tls dev --xds-tls-folder xds-tls\n\n"
         "gloo-nomad run --dir /etc/gloo --namespace gloo-system --name default --role gloo"
     )(run)
 
@@ -42,6 +42,10 @@ def run(
         "", "--vault-address", help="Take secrets from this Vault (variable VAULT_ADDR)."
     ),
     xds_bind: str = typer.Option("", "--xds-bind", metavar="HOST:PORT", help="Where Envoys connect; 0.0.0.0:9977."),
+    xds_tls: str = typer.Option(
+        "", "--xds-tls", metavar="MODE", help="How: files, vault, dev or plaintext; needed but on loopback."
+    ),
+    xds_tls_folder: str = typer.Option("", "--xds-tls-folder", metavar="DIR", help="Certificates of --xds-tls dev."),
     admin_bind: str = typer.Option(
         "", "--admin-bind", metavar="HOST:PORT", help="Metrics, health, snapshots; 127.0.0.1:9091."
     ),
@@ -73,6 +77,8 @@ def run(
         admin_bind=admin_bind,
         front_door_bind=front_door_bind,
         data_directory=data_dir,
+        xds_tls=xds_tls,
+        xds_tls_folder=xds_tls_folder,
     )
     _serve(flags, role, log_level)
 

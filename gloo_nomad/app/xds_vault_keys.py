@@ -1,0 +1,118 @@
+"""The certificate of the xDS port from Vault's PKI engine, renewed in good time; no file holds it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+import tenacity
+
+from gloo_nomad.api.gen import secret_pb2
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.app.surviving import keep_running
+from gloo_nomad.app.vault import VaultMessage, vault_client, vaults_of
+from gloo_nomad.clients.http import BadAnswerError, WorldError
+from gloo_nomad.clients.vault import VaultClient
+from gloo_nomad.settings import RuntimeSettings, SettingsError
+from gloo_nomad.sources.source import SourceState, cancel
+from gloo_nomad.sources.vault_pki import BACK_OFF, parameters_of, read_pair
+from gloo_nomad.store.issued import EXTENSION, PLACE, CertificateRequest, RequestMistakeError, parse_request
+from gloo_nomad.xds.keys import KeyMistakeError, Keys
+
+log = structlog.get_logger(__name__)
+SETTING: Final = "xdsTlsVault"
+STATE: Final = "xds certificate"
+_PART: Final = "certificate"
+
+
+def request_of(settings: RuntimeSettings) -> CertificateRequest:
+    """What Vault is asked for; raises ``SettingsError``."""
+    secret = secret_pb2.Secret()
+    secret.extensions.configs[EXTENSION].update(settings.own(SETTING))
+    try:
+        return parse_request(secret)
+    except RequestMistakeError as mistake:
+        told = str(mistake).removeprefix(PLACE)
+        raise SettingsError(f"extensions.configs[gloo-nomad].{SETTING}{told}") from mistake
+
+
+@asynccontextmanager
+async def vault_keys(settings: RuntimeSettings, states: list[SourceState]) -> AsyncIterator["VaultKeys"]:
+    """Keys that are renewed as long as the block lasts, which begins with the first ones.
+
+    Until there are some it waits for Vault, for ever; a state among *states* shows why. Raises ``SettingsError``.
+    """
+    request, state = request_of(settings), SourceState(STATE, {_PART})
+    states.append(state)
+    client = _client_for(request, settings)
+    keys = VaultKeys(client, request, state)
+    tasks = [asyncio.create_task(client.keep_token(state.reporter("token")), name=f"{STATE} token")]
+    try:
+        await keys.issue()
+        tasks.append(asyncio.create_task(keep_running(STATE, keys.renew), name=STATE))
+        yield keys
+    finally:
+        await cancel(tasks)
+        await client.close()
+        states.remove(state)
+
+
+class VaultKeys:
+    """What was issued last."""
+
+    def __init__(self, client: VaultClient, request: CertificateRequest, state: SourceState) -> None:
+        self._client = client
+        self._request = request
+        self._state = state
+        self._keys: Keys | None = None
+        self._renew_at = 0.0
+
+    def current(self) -> Keys:
+        """The keys; there are some after the first ``issue``."""
+        assert self._keys is not None  # noqa: S101  # the block of vault_keys begins after that
+        return self._keys
+
+    async def renew(self) -> None:
+        """Issues again and again, each time before the certificate ends."""
+        while True:
+            await asyncio.sleep(max(self._renew_at - time.time(), 1.0))
+            await self.issue()
+
+    async def issue(self) -> None:
+        """Returns with new keys; until then the old ones stay in service, also after their end."""
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(WorldError), wait=BACK_OFF, before_sleep=self._failed
+        )
+        async for attempt in retrying:
+            with attempt:
+                await self._issue_once()
+        self._state.succeed(_PART)
+        self._state.sent(_PART)
+        log.info("xds_certificate", until=self.current().ends)
+
+    async def _issue_once(self) -> None:
+        request = self._request
+        pair = await self._client.issue_certificate(request.mount_path, request.role, parameters_of(request))
+        issued = read_pair(Ref("", "xds"), request, pair)
+        secret = issued.secret
+        roots = "\n".join(text.strip() for text in pair.chain) + "\n"
+        texts = (secret.tls.cert_chain, secret.tls.private_key, roots) if secret is not None else ()
+        try:
+            self._keys = Keys(*(text.encode() for text in texts)).checked()
+        except KeyMistakeError as mistake:
+            raise BadAnswerError(f"what {request.mount_path} issued cannot be used: {mistake}") from None
+        self._renew_at = issued.renew_at
+
+    def _failed(self, state: tenacity.RetryCallState) -> None:
+        self._state.fail(_PART, str(state.outcome.exception() if state.outcome else ""))
+
+
+def _client_for(request: CertificateRequest, settings: RuntimeSettings) -> VaultClient:
+    """Of the Vault with the request's address, else of the first one that secrets are read from, or of VAULT_ADDR."""
+    known = list(vaults_of(settings))
+    if request.address:
+        same = (vault for vault in known if vault.address == request.address)
+        return vault_client(next(same, VaultMessage(address=request.address)), settings)
+    return vault_client(next(iter(known), VaultMessage()), settings)
