@@ -27,7 +27,16 @@ from rich.table import Table
 from gloo_nomad.demo.consul import ConsulAgent, start_consul
 from gloo_nomad.demo.envoy import build_bootstrap, start_envoy
 from gloo_nomad.demo.ports import free_port
-from tests.benchmarks.measure import bare_read, cpu_seconds, fill, settle, start_gloo, subscribe_routes, wait_for
+from tests.benchmarks.measure import (
+    bare_read,
+    cpu_seconds,
+    fill,
+    settle,
+    start_gloo,
+    subscribe_routes,
+    wait_for,
+    warm_up_seconds,
+)
 from tests.benchmarks.objects import GATEWAY_KEY, ROUTES, configuration, virtual_service_key
 from tests.benchmarks.requests import Requests, first_answer
 from tests.xds_client import DeltaClient
@@ -35,8 +44,6 @@ from tests.xds_client import DeltaClient
 SIZES: Final = "20,200,1000,3000,10000"
 MARKS: Final = {20: 50, 200: 80, 1_000: 150, 3_000: 300, 10_000: 700}
 """Milliseconds that a change may take at the median, on an idle machine of two cores."""
-WARM_UP_SECONDS: Final = 25.0
-"""Kinds with many keys are watched in shards only after a while."""
 TO_UPSTREAM: Final = "routeAction: {{single: {{upstream: {{name: upstream-{:04d}, namespace: gloo-system}}}}}}"
 ALWAYS: Final = 99_999
 ANSWER: Final = "directResponseAction: {status: 200, body: served}"
@@ -83,7 +90,7 @@ class Bench:
             try:
                 await first_answer(self.port, host_name(ALWAYS), "/part-0", 300.0)
                 start = time.perf_counter() - started
-                await asyncio.sleep(WARM_UP_SECONDS)
+                await asyncio.sleep(warm_up_seconds(self.size))
                 await settle(self.gloo)
                 both = (self.gloo, psutil.Process(envoy.server.pid))
                 before = [cpu_seconds(process) for process in both]

@@ -25,6 +25,9 @@ ROUTE_CONFIG = "listener-::-8080-routes"
 PREFIX = "gloo/gateway.solo.io/v1/VirtualService/"
 TRANSACTION = 64
 READS = 7
+SHARD_KEYS = 250
+SHARD_SECONDS = 25.0
+"""Kinds with more keys are cut into shards when the program has run for 20 seconds."""
 
 
 def start_gloo(
@@ -82,6 +85,11 @@ async def settle(process: psutil.Process) -> None:
         await asyncio.sleep(2.0)
         if cpu_seconds(process) - before < 0.06:
             return
+
+
+def warm_up_seconds(keys: int) -> float:
+    """How long a daemon has to run until it does what it does in the long run."""
+    return SHARD_SECONDS if keys > SHARD_KEYS else 5.0
 
 
 def cpu_seconds(process: psutil.Process) -> float:

@@ -18,7 +18,16 @@ from gloo_nomad.demo.openbao import OpenBao, start_openbao
 from gloo_nomad.demo.ports import free_port
 from gloo_nomad.envoy.names import certificate_name
 from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, SECRET
-from tests.benchmarks.measure import bare_read, cpu_seconds, fill, settle, start_gloo, subscribe_routes, wait_for
+from tests.benchmarks.measure import (
+    bare_read,
+    cpu_seconds,
+    fill,
+    settle,
+    start_gloo,
+    subscribe_routes,
+    wait_for,
+    warm_up_seconds,
+)
 from tests.benchmarks.objects import virtual_service_key
 from tests.benchmarks.world_objects import SECRET_NAME, SERVICES, Layout, service_name
 from tests.xds_client import DeltaClient
@@ -26,8 +35,6 @@ from tests.xds_client import DeltaClient
 Result = TypeVar("Result")
 Change = Callable[[int], tuple[bytes, Callable[[], object]]]
 """From the number of a change: what will be in the response, and what makes it."""
-WARM_UP_SECONDS: Final = 25.0
-"""Kinds with many keys are cut into shards when the program has run for 20 seconds."""
 PATIENCE: Final = 300.0
 PAUSE_SECONDS: Final = 0.3
 CERTIFICATE: Final = certificate_name(Ref("gloo-system", SECRET_NAME))
@@ -103,7 +110,7 @@ class World:
 
     def warm_up(self) -> None:
         """Waits until the daemon does what it does in the long run."""
-        time.sleep(max(0.0, self._started + WARM_UP_SECONDS - time.perf_counter()))
+        time.sleep(max(0.0, self._started + warm_up_seconds(self.layout.size) - time.perf_counter()))
         self.settle()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -140,8 +147,7 @@ class World:
         self.consul.put(virtual_service_key(number), text)
 
     def change(self, count: int, change: Change) -> Changes:
-        """So many changes, one after the other."""
-        self.settle()
+        """So many changes, one after the other; the daemon has to be at rest."""
         before = self.cpu
         pairs = [self.run(self._one(*change(number))) for number in range(count)]
         self.settle()

@@ -12,7 +12,7 @@ from tests.benchmarks.world import opened_world
 from tests.benchmarks.world_objects import SECRET_NAME
 
 QUICK: Final = (200,)
-FULL: Final = (200, 1_000)
+FULL: Final = (200,)
 ALONE: Final = True
 YARDSTICK: Final = LOOP
 POLL_SECONDS: Final = 0.1

@@ -23,7 +23,7 @@ from tests.benchmarks.world import PATIENCE, World
 from tests.xds_client import DeltaClient
 
 QUICK: Final = (200,)
-FULL: Final = (200, 1_000, 3_000)
+FULL: Final = (200, 3_000)
 YARDSTICK: Final = LOOP
 ORDER: Final = 3
 STREAMS: Final = 5

@@ -14,7 +14,7 @@ FULL: Final = (200, 1_000, 3_000)
 UNIT: Final = "ms CPU"
 YARDSTICK: Final = LOOP
 ORDER: Final = 1
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 
 
 def run(scene: Scene) -> Figures:

@@ -9,7 +9,7 @@ from tests.benchmarks.case import LOOP, Figures
 from tests.benchmarks.scene import Scene
 
 QUICK: Final = (200, 1_000)
-FULL: Final = (200, 1_000, 3_000, 10_000)
+FULL: Final = (200, 1_000, 3_000)
 YARDSTICK: Final = LOOP
 ORDER: Final = 4
 ROUNDS: Final = 3

@@ -7,7 +7,7 @@ from tests.benchmarks.case import LOOP, Figures
 from tests.benchmarks.scene import Scene
 
 QUICK: Final = (1, 200)
-FULL: Final = (1, 10, 200, 1_000)
+FULL: Final = (1, 200, 1_000)
 NOUN: Final = "streams"
 YARDSTICK: Final = LOOP
 ALONE: Final = True
