@@ -9,11 +9,12 @@ from tests.benchmarks import check, suite
 from tests.benchmarks.case import LOOP, Case, Figures, choose_cases, find_cases
 from tests.benchmarks.check import Results, is_worse
 from tests.benchmarks.page import BEGIN, DATA, DOCS, END, PAGE, build_page
-from tests.benchmarks.results import Result, Run, amount, build_table, describe_machine, further, read_run
+from tests.benchmarks.results import Result, Run, amount, build_table, further, read_run
 from tests.benchmarks.scene import Scene, loop_milliseconds
 from tests.benchmarks.suite import Job, plan, run_jobs
 
 CHECKOUT = Path(__file__).parents[2]
+MACHINE = dict.fromkeys(("date", "cores", "processor", "load", "python", "consul", "envoy", "gloo-nomad"), "0")
 
 
 def a_case(name: str = "some_case", *, median: list[float], alone: bool = False, floor: float = 0.0) -> Case:
@@ -152,7 +153,7 @@ def test_the_page_is_that_of_the_figures() -> None:
 
 def test_text_around_the_figures_stays() -> None:
     """Only what stands between the marks is written anew."""
-    page = build_page(f"before\n{BEGIN}old\n{END}after\n", Run(describe_machine(), [a_result(1.0)]))
+    page = build_page(f"before\n{BEGIN}old\n{END}after\n", Run(MACHINE, [a_result(1.0)]))
 
     assert page.startswith(f"before\n{BEGIN}\nVersion ")
     assert page.endswith(f" |\n\n{END}after\n")
