@@ -112,6 +112,8 @@ class HttpGroup:
     matcher: proxy_pb2.Matcher | None = None
     path: str = "httpGateway"
     """Where the group stands in its source: ``httpGateway`` or ``hybridGateway.matchedGateways[1].httpGateway``."""
+    stat_prefix: str = ""
+    """Of Envoy's statistics, if a stored Proxy says it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +127,8 @@ class TcpGroup:
     path: str = "tcpGateway"
     places: tuple[int, ...] = ()
     """For each host its place among those that were written: ``tcpHosts[2]``."""
+    stat_prefix: str = ""
+    """As in ``HttpGroup``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -58,11 +58,13 @@ def _apply_matched_group(group: HttpGroup | TcpGroup, out: proxy_pb2.MatchedList
 
 def _apply_http(group: HttpGroup, out: proxy_pb2.HttpListener) -> None:
     out.options.CopyFrom(group.options)
+    out.stat_prefix = group.stat_prefix
     out.virtual_hosts.extend(host.message for host in group.virtual_hosts)
 
 
 def _apply_tcp(group: TcpGroup, out: proxy_pb2.TcpListener) -> None:
     out.options.CopyFrom(group.options)
+    out.stat_prefix = group.stat_prefix
     out.tcp_hosts.extend(group.hosts)
 
 

@@ -76,7 +76,7 @@ def build_network_filters(
     )
     findings: list[Finding] = []
     before = sorted_filters((item for hook in hooks("network_filters") for item in hook(context)), findings)
-    manager = _build_defaults(routes)
+    manager = _build_defaults(routes, group.stat_prefix or STAT_PREFIX)
     manager.http_filters.extend(
         sorted_filters((item for hook in hooks("http_filters") for item in hook(context)), findings)
     )
@@ -100,8 +100,8 @@ def sorted_filters(found: Iterable[StagedFilter | Finding], out: list[Finding]) 
     return [item.filter for item in sorted(staged, key=StagedFilter.sort_key)]
 
 
-def _build_defaults(route_config: str) -> Any:
-    manager = http_connection_manager_pb2.HttpConnectionManager(stat_prefix=STAT_PREFIX)
+def _build_defaults(route_config: str, stat_prefix: str) -> Any:
+    manager = http_connection_manager_pb2.HttpConnectionManager(stat_prefix=stat_prefix)
     manager.codec_type = manager.AUTO
     manager.rds.route_config_name = route_config
     manager.rds.config_source.CopyFrom(ads())

@@ -67,7 +67,7 @@ def translate_tcp(group: TcpGroup, listener: Listener, settings: settings_pb2.Se
     draft = _build_draft(group, listener, settings, reads)
     findings: list[Finding] = []
     before = sorted_filters((item for hook in hooks("network_filters") for item in hook(draft.context)), findings)
-    options = tcp_proxy_pb2.TcpProxy(stat_prefix=STAT_PREFIX, cluster="")
+    options = tcp_proxy_pb2.TcpProxy(stat_prefix=group.stat_prefix or STAT_PREFIX, cluster="")
     for hook in hooks("apply_tcp_proxy"):
         findings.extend(hook(group.options, options, draft.context))
     if not is_rejected(findings):

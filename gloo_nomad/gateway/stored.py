@@ -39,19 +39,17 @@ READS: Claims = {
         "metadata_static",
         "route_options",
     ),
-    "gloo.solo.io.HttpListener": ("virtual_hosts", "options", "metadata", "metadata_static"),
-    "gloo.solo.io.TcpListener": ("tcp_hosts", "options"),
+    "gloo.solo.io.HttpListener": ("virtual_hosts", "options", "stat_prefix", "metadata", "metadata_static"),
+    "gloo.solo.io.TcpListener": ("tcp_hosts", "options", "stat_prefix"),
     "gloo.solo.io.AggregateListener.HttpFilterChain": ("matcher", "http_options_ref", "virtual_host_refs"),
 }
-_PREFIX: Final = "in place of it Envoy's statistics have the usual prefix"
 _CUSTOM: Final = "Kubernetes only: the Gateway API"
 WARNED: Final = {
     "gloo.solo.io.HttpListener": {
-        "stat_prefix": _PREFIX,
         "custom_http_filters": _CUSTOM,
         "custom_network_filters": _CUSTOM,
     },
-    "gloo.solo.io.TcpListener": {"stat_prefix": _PREFIX, "custom_network_filters": _CUSTOM},
+    "gloo.solo.io.TcpListener": {"custom_network_filters": _CUSTOM},
     "gloo.solo.io.AggregateListener.HttpFilterChain": {
         "custom_http_filters": _CUSTOM,
         "custom_network_filters": _CUSTOM,
@@ -134,10 +132,10 @@ def _groups(message: proxy_pb2.Listener, source: ObjectRef, path: str) -> Iterat
     routes = route_config_name(message.name)
     match message.WhichOneof("ListenerType"):
         case "http_listener":
-            hosts, options = message.http_listener.virtual_hosts, message.http_listener.options
-            here = f"{path}.httpListener"
-            built = _build_hosts(hosts, source, here)
-            yield HttpGroup(source, routes, options, built, _owned(message.ssl_configurations, source), path=here)
+            http, here = message.http_listener, f"{path}.httpListener"
+            hosts = _build_hosts(http.virtual_hosts, source, here)
+            ssl = _owned(message.ssl_configurations, source)
+            yield HttpGroup(source, routes, http.options, hosts, ssl, None, here, http.stat_prefix)
         case "tcp_listener":
             yield _build_tcp(message.tcp_listener, None, source, f"{path}.tcpListener")
         case "hybrid_listener":
@@ -156,7 +154,7 @@ def _hybrid_groups(message: proxy_pb2.Listener, source: ObjectRef, path: str) ->
         http, ssl = matched.http_listener, _owned(matched.ssl_configurations, source)
         routes = route_config_name(message.name, matched.matcher)
         hosts = _build_hosts(http.virtual_hosts, source, here)
-        yield HttpGroup(source, routes, http.options, hosts, ssl, matched.matcher, here)
+        yield HttpGroup(source, routes, http.options, hosts, ssl, matched.matcher, here, http.stat_prefix)
 
 
 def _aggregate_groups(message: proxy_pb2.Listener, source: ObjectRef, path: str) -> Iterator[HttpGroup | TcpGroup]:
@@ -183,7 +181,7 @@ def _build_tcp(
     message: proxy_pb2.TcpListener, matcher: proxy_pb2.Matcher | None, source: ObjectRef, path: str
 ) -> TcpGroup:
     hosts = tuple(message.tcp_hosts)
-    return TcpGroup(source, hosts, message.options, matcher, path, tuple(range(len(hosts))))
+    return TcpGroup(source, hosts, message.options, matcher, path, tuple(range(len(hosts))), message.stat_prefix)
 
 
 def _build_hosts(hosts: Sequence[proxy_pb2.VirtualHost], source: ObjectRef, path: str) -> tuple[VirtualHost, ...]:

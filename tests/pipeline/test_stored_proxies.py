@@ -5,12 +5,22 @@ import json
 import zlib
 
 import pytest
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from gloo_nomad.admin.proxy_messages import build_proxy
 from gloo_nomad.gateway.stored import MAX_UNPACKED, pack
 from gloo_nomad.resources import LISTENER, ROUTES
 from tests.pipeline.certificates import make_pair, tls_secret
-from tests.pipeline.envoy_world import GATEWAY, SSL_GATEWAY, TO_UP, World, make_world, upstream, virtual_service
+from tests.pipeline.envoy_world import (
+    GATEWAY,
+    SSL_GATEWAY,
+    TO_UP,
+    World,
+    make_world,
+    managers,
+    upstream,
+    virtual_service,
+)
 
 STORED = {"gateway": {"enableGatewayController": False}}
 SECRET = tls_secret("shop", make_pair("shop.example.com"))
@@ -38,6 +48,23 @@ hybridGateway:
     httpGateway: {options: {router: {suppressEnvoyHeaders: true}}}
   - matcher: {}
     tcpGateway: {tcpHosts: [{name: t, destination: {single: {upstream: {name: up, namespace: gloo-system}}}}]}
+"""
+PREFIXES = """
+kind: Proxy
+metadata: {name: gateway-proxy, namespace: gloo-system}
+listeners:
+- name: h
+  bindAddress: "::"
+  bindPort: 8080
+  httpListener:
+    statPrefix: shop
+    virtualHosts: [{name: v, domains: ["*"], routes: [{matchers: [{prefix: /}], directResponseAction: {status: 200}}]}]
+- name: t
+  bindAddress: "::"
+  bindPort: 8000
+  tcpListener:
+    statPrefix: queue
+    tcpHosts: [{name: t, destination: {single: {upstream: {name: up, namespace: gloo-system}}}}]
 """
 AGGREGATE = """
 kind: Proxy
@@ -87,6 +114,19 @@ def test_what_is_stored_means_the_same(objects: tuple[str, ...], packed: bool) -
         expected = {name: resource.body for name, resource in world.snapshot().of(type_url).items()}
         assert {name: resource.body for name, resource in again.snapshot().of(type_url).items()} == expected
     assert world.names(LISTENER)
+
+
+def test_statistics_have_the_prefix_of_the_proxy() -> None:
+    """``statPrefix`` of a listener is Envoy's, and is kept when the proxy is shown or stored again."""
+    world = make_world(PREFIXES, upstream(), settings=STORED)
+    (manager,) = managers(world.listener("h"))
+    tcp = tcp_proxy_pb2.TcpProxy()
+    world.listener("t").filter_chains[0].filters[0].typed_config.Unpack(tcp)
+
+    assert world.problems() == []
+    assert (manager.stat_prefix, tcp.stat_prefix) == ("shop", "queue")
+    http, plain = build_proxy(world.translation.proxies[0]).listeners
+    assert (http.http_listener.stat_prefix, plain.tcp_listener.stat_prefix) == ("shop", "queue")
 
 
 def test_an_aggregate_listener_is_served() -> None:
