@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gloo_nomad.demo.binaries import find_binary
 from gloo_nomad.demo.consul import ConsulAgent, start_consul
@@ -19,6 +20,8 @@ from gloo_nomad.demo.processes import ServerError, ServerProcess
 from tests.site import Place
 
 CHECKOUT = Path(__file__).parent.parent
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 _numbers = itertools.count(1)
 
 

@@ -208,9 +208,9 @@ def test_a_group_without_a_namespace_is_not_guessed() -> None:
     assert world.routes()[0].route.cluster == "g"
 
 
-def test_a_gateway_controller_cannot_be_switched_off() -> None:
-    """`enableGatewayController: false` has no effect: there is no other process that would translate."""
+def test_a_gateway_controller_that_is_switched_off() -> None:
+    """With `enableGatewayController: false` Gateways lead to nothing: see test_stored_proxies."""
     settings = {"gateway": {"enableGatewayController": False}}
     world = make_world(GATEWAY, virtual_service(DIRECT % "x"), settings=settings)
 
-    assert world.names(LISTENER) == ["listener-::-8080"]
+    assert world.names(LISTENER) == []
