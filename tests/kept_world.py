@@ -10,6 +10,7 @@ from typing import Any
 
 from gloo_nomad.demo.certificates import Authority
 from gloo_nomad.demo.consul import ConsulAgent
+from gloo_nomad.demo.envoy import build_bootstrap
 from gloo_nomad.demo.openbao import OpenBao
 from gloo_nomad.demo.processes import wait_until
 from tests.daemon import Daemon
@@ -36,10 +37,12 @@ class KeptWorld:
         self.consul = self.place.consul = self.new_consul(port=self.place.free_port())
         self.bao = self.new_openbao()
         self.xds_port = self.place.free_port()
-        self.consul.register("echo", self.run_echo("one"))
+        self.echo = self.run_echo("one")
+        self.consul.register("echo", self.echo)
         pair = self.authority.issue(SECURE)
         self.certificate = pair.der
-        self.bao.put_secret("gloo-system", "cert", pair.build_secret())
+        self.secret = pair.build_secret()
+        self.bao.put_secret("gloo-system", "cert", self.secret)
         self.roots.write_text(self.authority.certificate)
 
     @property
@@ -63,9 +66,9 @@ class KeptWorld:
             services=True, settings=settings, environ=self.environ, xds_port=self.xds_port, ready=ready, **options
         )
 
-    def open(self) -> tuple[Daemon, Site]:
+    def open(self, own: dict[str, Any] | None = None) -> tuple[Daemon, Site]:
         """A daemon with an Envoy, three virtual services, and all of it kept."""
-        daemon = self.start()
+        daemon = self.start(own=own or {})
         daemon.put("VirtualService", "plain", host(PLAIN, direct("plain")))
         daemon.put("VirtualService", "secure", host(SECURE, direct("secure"), tls="cert"))
         daemon.put("VirtualService", "service", host(SERVICE, to_service("echo")))
@@ -93,6 +96,19 @@ class KeptWorld:
             return site.get_securely(SECURE, self.roots).certificate
         except OSError:
             return b""
+
+    def bootstrap(self) -> dict[str, Any]:
+        """Of an Envoy that starts anew."""
+        return build_bootstrap(xds_port=self.xds_port, admin_port=self.place.free_port())
+
+    def come_back(self, keys: list[dict[str, Any]]) -> None:
+        """Gives the world back: Consul with these keys and the service, Vault with the certificate that is served."""
+        self.consul = self.place.consul = self.new_consul(port=self.consul.port)
+        for pair in keys:
+            self.consul.put(pair["Key"], base64.b64decode(pair["Value"] or ""))
+        self.consul.register("echo", self.echo)
+        self.bao = self.new_openbao(port=self.bao.port)
+        self.bao.put_secret("gloo-system", "cert", self.secret)
 
     def stop_world(self) -> None:
         """Takes Consul and Vault away."""

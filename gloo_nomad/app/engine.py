@@ -91,6 +91,8 @@ class Engine:
     _services_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _awaited: Services = frozenset()
     """Services whose endpoints some publication waited for already."""
+    _round_awaiting: list[asyncio.Event] = field(default_factory=list)
+    """Of whoever waits for the next round."""
     _stale: bool = False
     """Whether something else than an object changed that translation reads."""
 
@@ -163,6 +165,14 @@ class Engine:
             self.begun.set()
             await self.changes.put(Change("engine", "begin"))
 
+    async def translate_again(self) -> None:
+        """Returns when everything that is in the store now was translated and published."""
+        done = asyncio.Event()
+        self._round_awaiting.append(done)
+        self._stale = True
+        await self.changes.put(Change("engine", "again"))
+        await done.wait()
+
     async def _prime(self) -> None:
         """Translates what was kept on disk, for nobody: then last good versions and wanted services are known."""
         translation = await asyncio.to_thread(self.pipeline.translate, self.store.snapshot, self.settings.message)
@@ -171,6 +181,7 @@ class Engine:
     async def _take_changes(self) -> None:
         pending = False
         async for batch in batches(self.changes):
+            awaiting, self._round_awaiting = self._round_awaiting, []
             for change in batch:
                 with self._surviving("change"):
                     pending = self.store.apply(change) or pending
@@ -186,6 +197,8 @@ class Engine:
                     await self._translate()
                 pending = False
             self.wake()
+            for event in awaiting:
+                event.set()
             if sum(len(change.puts) for change in batch) >= MANY_OBJECTS:
                 memory.trim()
 

@@ -7,7 +7,7 @@ a source lists then takes its place. Sources that do not list in time are stood 
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -52,6 +52,8 @@ class LastKnownKeeper:
     _changed: asyncio.Event = field(init=False)
     _kept: dict[str, Content] = field(default_factory=dict)
     _faults: dict[str, str] = field(default_factory=dict)
+    _awaits_key: bool = False
+    """Whether there should be a key and is none, because a file or Vault cannot be read."""
     _started: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
@@ -87,10 +89,14 @@ class LastKnownKeeper:
 
     async def _find_seal(self) -> Seal | None:
         try:
-            return await find_seal(self.engine.base)
+            seal = await find_seal(self.engine.base, self.folder.folder)
         except KeptError as failure:
+            self._awaits_key = True
             self._fail(SECRETS, str(failure), "no_data_key")
             return None
+        else:
+            self._awaits_key = False
+            return seal
 
     def _take(self, part: str, content: Content) -> None:
         engine = self.engine
@@ -104,6 +110,22 @@ class LastKnownKeeper:
             entry = engine.store.entries(SETTINGS.name).get(engine.base.ref)
             engine.live.take(entry.value if entry else None)
             engine.pipeline.hold(content.held.hosts, content.held.listeners)
+
+    @property
+    def is_tentative(self) -> bool:
+        """Whether objects are served as they were kept, to begin with."""
+        return CONFIGURATION in self.restored
+
+    async def watch_settled(self, settle: Callable[[], None]) -> None:
+        """Calls *settle* once what is served is not older than what Envoys have, and has the secrets that they have.
+
+        Until then what is served is for Envoys that have nothing.
+        """
+        engine = self.engine
+        await (engine.config_listed if SECRETS in self.restored else engine.sources_listed).wait()
+        await engine.begun.wait()
+        await engine.translate_again()
+        settle()
 
     async def run(self) -> None:
         """Keeps for ever what is served."""
@@ -126,6 +148,10 @@ class LastKnownKeeper:
         return any([await self._keep(part) for part in PARTS])
 
     async def _keep(self, part: str) -> bool:
+        if part == SECRETS and self._awaits_key:
+            self.seal = await self._find_seal()
+            if self._awaits_key:
+                return True
         now, content = time.time(), self._content(part)
         if not self._may_keep(part) or _is_same(content, self._kept.get(part)):
             return False

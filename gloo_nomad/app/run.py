@@ -116,6 +116,7 @@ async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
         process.check_addresses()
         if process.keeper is not None:
             await process.keeper.restore()
+            process.hold_back()
         async with asyncio.TaskGroup() as tasks:
             process.start(tasks)
             log.info("running", roles=sorted(roles))
@@ -202,6 +203,11 @@ class _Process:
         if "gloo" in self.roles:
             bind(*settings.xds_bind, "xDS").close()
 
+    def hold_back(self) -> None:
+        """Serves Envoys that have something nothing of what was kept on disk: they may have what is newer."""
+        if self.cache is not None and self.keeper is not None:
+            self.cache.tentative = self.keeper.is_tentative
+
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Starts all tasks of the roles.
 
@@ -219,6 +225,8 @@ class _Process:
         jobs: dict[str, Job] = {"admin": partial(serve_admin, engine, self.view, self.metrics)}
         if self.keeper is not None:
             jobs["last known"] = self.keeper.run
+            if self.cache is not None and self.cache.tentative:
+                jobs["settled"] = partial(self.keeper.watch_settled, self.cache.settle)
         if self.cache is not None:
             jobs["proxy debug"] = partial(serve_proxy_debug, engine)
             if engine.base.config_directory:

@@ -186,6 +186,23 @@ class VaultClient:
 
         return await self._call(f"certificate of {mount}/issue/{role}", ask)
 
+    async def make_key(self, mount: str, name: str) -> tuple[str, str]:
+        """A new key of 32 bytes from the transit engine: in base64, and wrapped by the engine's key of that name."""
+        transit = self._api.secrets.transit
+        answer = await self._call(
+            f"data key of {mount}/{name}",
+            lambda: transit.generate_data_key(name, key_type="plaintext", mount_point=mount),
+        )
+        return str(answer["data"]["plaintext"]), str(answer["data"]["ciphertext"])
+
+    async def unwrap_key(self, mount: str, name: str, wrapped: str) -> str:
+        """A key that was wrapped, in base64. ``BadRequestError`` if another key wrapped it."""
+        transit = self._api.secrets.transit
+        answer = await self._call(
+            f"decrypt by {mount}/{name}", lambda: transit.decrypt_data(name, wrapped, mount_point=mount)
+        )
+        return str(answer["data"]["plaintext"])
+
     async def look_up_token(self) -> Lifetime:
         """How long the present token lives."""
         return await self._tokens.look_up()

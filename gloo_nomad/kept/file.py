@@ -71,13 +71,30 @@ def write_file(path: Path, header: bytes, content: bytes) -> None:
     size = _START + len(header) + len(content)
     if size > MAX_BYTES:
         raise KeptError(f"would have {size} bytes, more than {MAX_BYTES}")
-    path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     rest = len(header).to_bytes(_LENGTH_BYTES) + header
     checksum = hashlib.sha256(rest)
     checksum.update(content)
+    _put(path, (_MARK, checksum.digest(), rest, content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Puts a text into a file, as ``write_file`` does. Raises ``OSError``."""
+    _put(path, (text.encode(),))
+
+
+def read_text(path: Path) -> str | None:
+    """What ``write_text`` wrote; None if there is no file. Raises ``KeptError`` and ``OSError``."""
+    try:
+        return _read(path).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+
+
+def _put(path: Path, pieces: tuple[bytes, ...]) -> None:
+    path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.new")
     try:
-        _write_durably(beside, (_MARK, checksum.digest(), rest, content))
+        _write_durably(beside, pieces)
         beside.replace(path)
     except OSError:
         beside.unlink(missing_ok=True)

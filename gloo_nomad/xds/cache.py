@@ -17,6 +17,9 @@ class XdsCache:
     """
 
     def __init__(self, *, ipv4_only: bool = False) -> None:
+        self.tentative = False
+        """Whether what is published may be older than what Envoys have; those that have something are served nothing
+        until ``settle``."""
         self._views: dict[str, RoleView] = {}
         self._whole: dict[str, RoleView] = {}
         self._misconfigured = RoleView(MISCONFIGURED_ROLE)
@@ -48,7 +51,7 @@ class XdsCache:
         if delta:
             return self._view(role)
         if role not in self._whole:
-            self._whole[role] = RoleView(role, delta=False)
+            self._whole[role] = RoleView(role, delta=False, tentative=self.tentative)
             self._follow(role)
         return self._whole[role]
 
@@ -67,13 +70,19 @@ class XdsCache:
     def _view(self, role: str) -> RoleView:
         view = self._views.get(role)
         if view is None:
-            view = self._views[role] = RoleView(role)
+            view = self._views[role] = RoleView(role, tentative=self.tentative)
         return view
 
     def published(self, role: str) -> XdsSnapshot | None:
         """What is served to a role now, its state of the world; None if nobody published it."""
         view = self._views.get(role)
         return view.snapshot if view is not None and view.published else None
+
+    def settle(self) -> None:
+        """What is published is what there is: from now on every Envoy is served it."""
+        self.tentative = False
+        for view in (*self._views.values(), *self._whole.values()):
+            view.settle()
 
     def snapshots(self) -> dict[str, XdsSnapshot]:
         """What delta streams are served now, by role."""

@@ -111,6 +111,8 @@ class Session(ABC, Generic[LaneT]):
     def __init__(self, view: RoleView, *, patience: float = PATIENCE) -> None:
         self.view = view
         self.lanes: dict[str, LaneT] = {}
+        self.has_something: bool | None = None
+        """Whether the client had resources when the stream began; None before its first request."""
         self._patience = patience
         self._ordered: tuple[LaneT, ...] = ()
 
@@ -146,9 +148,14 @@ class Session(ABC, Generic[LaneT]):
         if lane is not None:
             lane.changed(names)
 
+    @property
+    def _is_open(self) -> bool:
+        """Whether this client is served what there is."""
+        return self.view.published and not (self.view.tentative and self.has_something)
+
     def next_response(self, now: float) -> Outgoing | None:
         """The next response that may be sent, counted as sent; None if there is nothing, or nothing may go yet."""
-        if not self.view.published:
+        if not self._is_open:
             return None
         for lane in self._ordered:
             outgoing = self._try_lane(lane, now)
@@ -190,7 +197,7 @@ class Session(ABC, Generic[LaneT]):
 
     def wake_at(self, now: float) -> float | None:
         """When to ask for the next response even if nothing happens until then; None if that is not needed."""
-        if not self.view.published or not any(self._owes(lane) for lane in self._ordered):
+        if not self._is_open or not any(self._owes(lane) for lane in self._ordered):
             return None
         times = [time for lane in self._ordered for time in self._deadlines(lane) if time > now]
         return min(times, default=None)

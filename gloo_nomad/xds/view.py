@@ -64,10 +64,12 @@ class RoleView:
     Until the role's first publication a stream waits: nothing is known, which is not the same as nothing being there.
     """
 
-    def __init__(self, role: str, *, delta: bool = True) -> None:
+    def __init__(self, role: str, *, delta: bool = True, tentative: bool = False) -> None:
         self.role = role
         self.delta = delta
         self.published = False
+        self.tentative = tentative
+        """Whether what is served may be older than what an Envoy has: it is for those that have nothing."""
         self.serial = 0
         self.encoder = Encoder()
         self.snapshot = XdsSnapshot()
@@ -123,6 +125,11 @@ class RoleView:
             for type_url, names in changes.items():
                 watcher.resources_changed(type_url, names)
             watcher.wake()
+
+    def settle(self) -> None:
+        """What is served is what there is: also streams of Envoys that had something are served it."""
+        self.tentative = False
+        self._announce({}, first=True)
 
     def attach(self, watcher: Watcher) -> None:
         """Tells a stream of changes from now on."""

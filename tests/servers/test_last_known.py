@@ -9,10 +9,10 @@ import pytest
 
 from gloo_nomad.app.sources import KEPT_SECONDS
 from gloo_nomad.demo.consul import ConsulAgent
-from gloo_nomad.demo.envoy import build_bootstrap
 from gloo_nomad.demo.fetch import fetch
 from gloo_nomad.demo.openbao import OpenBao
 from gloo_nomad.demo.processes import wait_until
+from tests.daemon import Daemon
 from tests.kept_world import PLAIN, SECURE, SERVICE, KeptWorld, sources_of
 from tests.servers.test_daemon_vault import check
 from tests.site import Place, Site, direct, host
@@ -43,7 +43,7 @@ def test_everything_is_away(world: KeptWorld) -> None:
 
     began = time.monotonic()
     daemon = world.start()
-    site = Site(daemon, world.place.run_envoy(restarted(world)), site.port, site.tls_port)
+    site = Site(daemon, world.place.run_envoy(world.bootstrap()), site.port, site.tls_port)
     world.check(site, MOST_SECONDS)
     took = time.monotonic() - began
     assert took < MOST_SECONDS, took
@@ -59,11 +59,6 @@ def test_everything_is_away(world: KeptWorld) -> None:
     assert "gloo_nomad_degraded_since_seconds 0.0" not in metrics
     assert "degraded since" in check(daemon)[1]["last known"]
     assert "last_known" in daemon.server.log.read_text()
-
-
-def restarted(world: KeptWorld) -> dict[str, object]:
-    """The bootstrap of an Envoy that starts anew."""
-    return build_bootstrap(xds_port=world.xds_port, admin_port=world.place.free_port())
 
 
 def test_recovery_replaces_what_was_kept(world: KeptWorld) -> None:
@@ -112,10 +107,42 @@ def test_without_a_key(world: KeptWorld) -> None:
     daemon.server.kill()
 
     daemon = world.start()
-    site = Site(daemon, world.place.run_envoy(restarted(world)), site.port, site.tls_port)
+    site = Site(daemon, world.place.run_envoy(world.bootstrap()), site.port, site.tls_port)
     world.check(site, secure=False)
     assert world.shown(site) == b""
     assert set(sources_of(daemon)) == {"consul-kv", "consul-services"}
+
+
+def test_a_key_that_vault_wraps(world: KeptWorld) -> None:
+    """With Vault a start unwraps the key; without Vault secrets are left out, which is said, and stay on the disk."""
+    world.environ = {}
+    world.bao.request("POST", "sys/mounts/transit", {"type": "transit"})
+    world.bao.request("POST", "transit/keys/gloo-nomad")
+    transit = {"dataKeyTransit": "transit/gloo-nomad"}
+    daemon, site = world.open(transit)
+    kept = (world.folder / "secrets.kept").read_bytes()
+    assert (world.folder / "key.wrapped").read_text().startswith("vault:v1:")
+    daemon.server.kill()
+    world.consul.stop()
+
+    daemon = world.start(own=transit)
+    wait_until(lambda: world.shown(site) == world.certificate, "HTTPS", 30)
+    assert "secrets" in log_line(daemon, "last_known")
+    daemon.server.kill()
+    site.envoy.stop()
+    world.bao.stop()
+
+    daemon = world.start(own=transit)
+    site = Site(daemon, world.place.run_envoy(world.bootstrap()), site.port, site.tls_port)
+    world.check(site, secure=False)
+    assert "there is no key" in log_line(daemon, "no_data_key")
+    assert "there is no key" in daemon.admin("/healthz")["lastKnown"]["failure"]
+    assert (world.folder / "secrets.kept").read_bytes() == kept
+
+
+def log_line(daemon: Daemon, event: str) -> str:
+    """The first line of the log about that event."""
+    return next(line for line in daemon.server.log.read_text().splitlines() if f'"event": "{event}"' in line)
 
 
 def test_what_is_on_disk_shows_nothing(world: KeptWorld) -> None:

@@ -5,5 +5,6 @@ from typing import Final
 OWN: Final = {
     "dataDirectory": "",
     "dataKeyFile": "",
+    "dataKeyTransit": "",
 }
-OWN_FIXED: Final = ("dataDirectory", "dataKeyFile")
+OWN_FIXED: Final = ("dataDirectory", "dataKeyFile", "dataKeyTransit")
