@@ -9,7 +9,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 QUICK := not consul and not nomad and not bao and not envoy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock proto docs servers check format test test-quick golden bench bench-check bench-page demo demo-nomad image test-containers seed clean
+.PHONY: help setup lock proto docs servers check format test test-quick golden bench bench-check bench-page demo demo-nomad image test-containers audit sbom seed clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,8 @@ lock: setup ## write .ci/requirements.lock anew from pyproject.toml (UPGRADE=1: 
 	  --no-header --no-annotate --output-file .ci/requirements.lock $(if $(UPGRADE),--upgrade)
 	@$(BIN)/uv pip compile pyproject.toml --quiet --extra image --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --constraint .ci/requirements.lock --output-file .ci/image.lock
+	@$(BIN)/uv pip compile --group pyproject.toml:audit --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --output-file .ci/audit.lock $(if $(UPGRADE),--upgrade)
 
 proto: setup ## generate gloo_nomad/api/gen from gloo_nomad/api/proto
 	@$(BIN)/python .ci/proto
@@ -73,9 +75,15 @@ image: ## build the images gloo-nomad and gloo-nomad-envoy; ENGINE=podman for an
 	@$(ENGINE) build --tag gloo-nomad:$(VERSION) --target gloo-nomad --build-arg VERSION=$(VERSION) .
 	@$(ENGINE) build --tag gloo-nomad-envoy:$(VERSION) --target envoy .
 
+audit: ## known vulnerabilities of the locked packages, by pip-audit; code 3 if the advisories cannot be asked
+	@PYTHON='$(PYTHON)' bash .ci/audit
+
+sbom: ## dist/sbom.cdx.json: what is in the image, as CycloneDX
+	@PYTHON='$(PYTHON)' bash .ci/sbom
+
 seed: setup ## write consul-kv-seed/ to the Consul of CONSUL_HTTP_ADDR
 	@$(BIN)/gloo-nomad apply consul-kv-seed/
 
 clean: ## remove what the other targets made inside the checkout
-	@rm -rf .venv .servers .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage dist build
+	@rm -rf .venv .audit .servers .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ The process decides about signals, addresses and the end of things: uvicorn's ow
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 import ssl
@@ -99,6 +100,14 @@ def bind(host: str, port: int, purpose: str) -> socket.socket:
         raise ServingError(f"{purpose} cannot listen on {shown(host, port)}: {_reason(failure)}") from failure
     listener.setblocking(False)
     return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def shown(host: str, port: int) -> str:

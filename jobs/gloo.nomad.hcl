@@ -190,6 +190,18 @@ variable "front_door_address" {
   description = "Address the front door listens on. It writes configuration: open it further only behind something that asks who is there."
 }
 
+variable "front_door_auth" {
+  type        = string
+  default     = "tokens"
+  description = "What a bearer token of the front door is: tokens (front_door_tokens), or consul, whose ACL then decides, or nomad."
+}
+
+variable "front_door_tokens" {
+  type        = string
+  default     = ""
+  description = "Accepted tokens, by commas (whoever may read the job can read them). Empty: everybody on loopback, and nowhere else."
+}
+
 variable "http_port" {
   type        = number
   default     = 8080
@@ -256,6 +268,7 @@ locals {
     var.nomad_address == "" ? {} : { NOMAD_ADDR = var.nomad_address },
     var.nomad_token == "" ? {} : { NOMAD_TOKEN = var.nomad_token },
   )
+  front_door_tokens = var.front_door_tokens == "" ? {} : { GLOO_NOMAD_API_TOKENS = var.front_door_tokens }
   consul_identities = var.consul_identity ? ["default"] : []
   vault_roles       = var.vault_role == "" ? [] : [var.vault_role]
   images            = var.driver == "docker" ? [var.gloo_image] : []
@@ -282,6 +295,7 @@ locals {
         gloo-nomad:
           xdsTls: ${var.xds_tls}
           adminBindAddr: {{ or (env "ADMIN_ADDRESS") (env "NOMAD_IP_admin") }}:{{ env "NOMAD_PORT_admin" }}
+          frontDoorAuth: ${var.front_door_auth}
           frontDoorBindAddr: ${var.front_door_address}:{{ or (env "NOMAD_PORT_api") "0" }}
   EOT
 
@@ -542,7 +556,7 @@ job "gloo" {
     task "gateway" {
       driver       = var.driver
       kill_timeout = "15s"
-      env          = merge(local.environment, { ADMIN_ADDRESS = var.front_door_address })
+      env          = merge(local.environment, { ADMIN_ADDRESS = var.front_door_address }, local.front_door_tokens)
 
       dynamic "config" {
         for_each = local.images

@@ -10,9 +10,10 @@ from gloo_nomad.api import codec
 from gloo_nomad.api.kinds import GATEWAY
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.app.engine import Engine
+from gloo_nomad.app.front_door_access import build_guard
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.http import WorldError
-from gloo_nomad.frontdoor.access import tokens_of
+from gloo_nomad.clients.nomad import NomadClient
 from gloo_nomad.frontdoor.api import FrontDoor, build_app
 from gloo_nomad.frontdoor.defaults import build_default_gateways
 from gloo_nomad.frontdoor.objects import ObjectStore
@@ -53,7 +54,7 @@ async def _create(client: ConsulClient, key: str, value: bytes) -> bool:
             pause = min(pause * 2, LAST_RETRY)
 
 
-async def serve_front_door(engine: Engine, store: ObjectStore, metrics: Metrics) -> None:
+async def serve_front_door(engine: Engine, store: ObjectStore, metrics: Metrics, nomad: NomadClient | None) -> None:
     """Serves the REST API until cancelled; validation has a pipeline of its own, so that it never delays serving."""
     settings = engine.base
     pipeline = Pipeline()
@@ -64,7 +65,7 @@ async def serve_front_door(engine: Engine, store: ObjectStore, metrics: Metrics)
     door = FrontDoor(
         store=store,
         validate=validator.validate,
-        authorize=tokens_of(settings.environ),
+        guard=build_guard(settings, nomad),
         ready=engine.sources_listed.is_set,
         validated=metrics.validated,
     )

@@ -16,6 +16,7 @@ from gloo_nomad.app.catalogs import ConsulNames, NomadServiceNames
 from gloo_nomad.app.clients import check_clients, consul_options
 from gloo_nomad.app.discovery import Catalog, Discovery, watch_catalog
 from gloo_nomad.app.engine import Engine, Outputs
+from gloo_nomad.app.front_door_access import check_front_door
 from gloo_nomad.app.functions import Functions
 from gloo_nomad.app.gateway import create_default_gateways, serve_front_door
 from gloo_nomad.app.gloo import (
@@ -102,6 +103,8 @@ async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
     check_clients(settings)
     if "gloo" in roles:
         check_security(settings)
+    if "gateway" in roles:
+        check_front_door(settings)
     _tell_what_has_no_effect(settings)
     async with AsyncExitStack() as stack:
         options = consul_options(settings)
@@ -234,7 +237,7 @@ class _Process:
             jobs["dev mode"] = partial(serve_dev, engine, self.view)
             jobs["rest xds"] = partial(serve_rest_xds, engine, self.cache)
         if "gateway" in self.roles:
-            jobs["front door"] = partial(serve_front_door, engine, self._objects(), self.metrics)
+            jobs["front door"] = partial(serve_front_door, engine, self._objects(), self.metrics, self.nomad)
         if self.client is not None and engine.base.uses_consul_kv:
             jobs |= self._writers(self.client)
         return jobs

@@ -12,6 +12,7 @@ import grpc
 
 from gloo_nomad.app.xds_dev_keys import DEV_CLIENT, keep_dev_keys
 from gloo_nomad.app.xds_vault_keys import request_of, vault_keys
+from gloo_nomad.serving import is_loopback
 from gloo_nomad.settings import RuntimeSettings, SettingsError
 from gloo_nomad.sources.source import SourceState
 from gloo_nomad.xds.access import Authorize, RuleMistakeError, allow_all, parse_rules
@@ -40,7 +41,7 @@ def check_security(settings: RuntimeSettings) -> None:
     """Looks whether the settings can be followed, before anything starts; asks no server. Raises ``SettingsError``."""
     mode = mode_of(settings)
     host, port = settings.xds_bind
-    if not mode and not _is_loopback(host):
+    if not mode and not is_loopback(host):
         raise SettingsError(
             f"xDS would be plain text on {host}:{port}, where other machines may reach it, and {_NEEDS}"
         )
@@ -53,7 +54,7 @@ def check_security(settings: RuntimeSettings) -> None:
 
 def may_be_plain(settings: RuntimeSettings, host: str) -> bool:
     """Whether discovery without TLS may be served there."""
-    return mode_of(settings) == PLAINTEXT or _is_loopback(host)
+    return mode_of(settings) == PLAINTEXT or is_loopback(host)
 
 
 def mode_of(settings: RuntimeSettings) -> str:
@@ -117,13 +118,6 @@ def _required(settings: RuntimeSettings, name: str) -> str:
     if not value:
         raise SettingsError(f"{PLACE}.{name}: is missing; xdsTls: {mode_of(settings)} needs its path")
     return value
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _is_unspecified(host: str) -> bool:

@@ -9,7 +9,9 @@ then; those of the health and catalog endpoints end at once. Whoever watches man
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -40,7 +42,15 @@ from gloo_nomad.clients.consul_answers import (
     decode_txn,
 )
 from gloo_nomad.clients.consul_transport import Callback, Endpoints, Params, T, Transport, dumps
-from gloo_nomad.clients.http import MAX_BODY, MAX_CONNECTIONS, REQUEST_TIMEOUT, HttpOptions, HttpSession, NotFoundError
+from gloo_nomad.clients.http import (
+    MAX_BODY,
+    MAX_CONNECTIONS,
+    REQUEST_TIMEOUT,
+    HttpOptions,
+    HttpSession,
+    NotFoundError,
+    refusal,
+)
 from gloo_nomad.clients.token import NO_TOKEN, Token
 
 CONSISTENCIES: Final = ("default", "consistent", "stale")
@@ -212,6 +222,19 @@ class ConsulClient:
     async def kv_release(self, key: str, value: bytes, session: str) -> bool:
         """Gives the lock on a key back; False if this session does not hold it."""
         return bool(await self._api.kv.put(_checked(key), value, release=session))
+
+    # --- tokens
+
+    async def knows_token(self) -> bool:
+        """True for a token that Consul knows, False where ACLs are off; ForbiddenError for one that it does not."""
+        target, headers = f"/v1/acl/token/self?{urlencode(self._scope(OWN_SCOPE))}", self._headers()
+        answer = await self._session.request("GET", target, headers=headers)
+        text = answer.body[:1024].decode(errors="replace")
+        if answer.status == HTTPStatus.UNAUTHORIZED and "disabled" in text:
+            return False
+        if answer.status != HTTPStatus.OK:
+            raise refusal(answer.status, f"Consul at {self.options.address}, token", text)
+        return True
 
     # --- services
 

@@ -165,6 +165,15 @@ class NomadClient:
         status: str = _decode(answer, _Allocation).client_status
         return status
 
+    async def signing_keys(self) -> dict[str, Any]:
+        """The public keys of workload identities, as a JSON Web Key Set (RFC 7517); no token is needed."""
+        answer = await self._session.request("GET", "/.well-known/jwks.json")
+        if answer.status >= 300:
+            where = f"Nomad at {self.options.address}, /.well-known/jwks.json"
+            raise refusal(answer.status, where, answer.body[:1024].decode(errors="replace"))
+        found: dict[str, Any] = _decode(answer, dict[str, Any])
+        return found
+
     async def _get(
         self, endpoint: _Endpoint, path: tuple[str, ...], namespace: str, index: int = 0, wait: float = 0
     ) -> HttpAnswer:

@@ -5,7 +5,7 @@ Written objects are validated first by the same translation that serves them, an
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -18,11 +18,12 @@ from gloo_nomad.api import codec
 from gloo_nomad.api.codec import MAX_BYTES
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.frontdoor import answers, pages
-from gloo_nomad.frontdoor.access import Authorize, TokenList, token_of
+from gloo_nomad.frontdoor.access import Guard, NotLetInError, TokenList, token_of
 from gloo_nomad.frontdoor.answers import ApiError, describe_stored, etag
 from gloo_nomad.frontdoor.documents import Document, parse_documents
 from gloo_nomad.frontdoor.objects import (
     ConflictError,
+    DeniedError,
     ObjectStore,
     RefusedError,
     UnavailableError,
@@ -43,6 +44,7 @@ from gloo_nomad.frontdoor.validation import BusyError
 from gloo_nomad.reports import Problem, Problems, Severity, describe_problem, is_rejected
 
 ANSWER_SECONDS: Final = 60
+_UNKNOWN: Final = 401
 
 Validate = Callable[[Sequence[Document], Iterable[ObjectRef]], Awaitable[Problems]]
 Handler = Callable[["FrontDoor", Request], Awaitable[Response]]
@@ -54,7 +56,7 @@ class FrontDoor:
 
     store: ObjectStore
     validate: Validate
-    authorize: Authorize = field(default_factory=TokenList)
+    guard: Guard = field(default_factory=TokenList)
     ready: Callable[[], bool] = lambda: True
     """Whether the configuration in service is known; before that nothing can be validated against it."""
     validated: Callable[[bool], None] = lambda _accepted: None
@@ -71,7 +73,7 @@ def build_app(door: FrontDoor) -> Starlette:
     one = objects + "/{namespace}/{name}"
     return Starlette(
         routes=[
-            route("/v1/validate", "POST", validate_documents, "read"),
+            route("/v1/validate", "POST", validate_documents, "validate"),
             route(objects, "GET", list_objects, "read"),
             route(objects + "/{namespace}", "GET", list_objects, "read"),
             route(one, "GET", get_object, "read"),
@@ -91,12 +93,17 @@ def _guarded(door: FrontDoor, handler: Handler, action: str) -> Callable[[Reques
     """A handler behind authorisation and a time limit, with the store's errors turned into answers."""
 
     async def handle(request: Request) -> Response:
-        refused = await door.authorize(token_of(request), action, request.path_params.get("namespace", ""))
-        if refused:
-            raise ApiError(401, refused, headers={"WWW-Authenticate": "Bearer"})
+        token = token_of(request)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await handler(door, request)
+                await door.guard.check(token, action, request.path_params.get("namespace", ""))
+                async with door.guard.opened(token, door.store) as store:
+                    return await handler(replace(door, store=store), request)
+        except NotLetInError as failure:
+            headers = {"WWW-Authenticate": "Bearer"} if failure.status == _UNKNOWN else None
+            raise ApiError(failure.status, str(failure), headers=headers) from failure
+        except DeniedError as failure:
+            raise ApiError(403, str(failure)) from failure
         except TimeoutError as failure:
             raise ApiError(504, f"no answer within {ANSWER_SECONDS} seconds; try again") from failure
         except BusyError as failure:

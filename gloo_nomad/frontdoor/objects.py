@@ -55,6 +55,10 @@ class UnavailableError(ObjectsError):
     """The store cannot be reached."""
 
 
+class DeniedError(ObjectsError):
+    """The caller may not read or write that."""
+
+
 class RefusedError(ObjectsError):
     """The object cannot be stored there, whatever its version; ``path`` is the field that is in the way."""
 

@@ -149,6 +149,10 @@ def test_taken_port(start: Start, tmp_path: Path, free_port: Callable[[], int], 
         (("--config-dir", "/tmp", "--xds-tls", "dev"), "xdsTlsFolder: is missing; xdsTls: dev needs its path"),
         (("--config-dir", "/tmp", "--xds-tls", "dev", "--xds-tls-folder", "/dev/null"), "cannot be kept in /dev/null"),
         (("--config-dir", "/tmp", "--xds-tls", "files"), "xdsClientRoles: is missing; write which identity"),
+        (
+            ("--consul-address", "127.0.0.1:9", "--role", "gateway", "--front-door-bind", "0.0.0.0:9095"),
+            "the front door on 0.0.0.0:9095 would let everybody write: set GLOO_NOMAD_API_TOKENS",
+        ),
         (("--config-dir", "/tmp", "--xds-tls", "none"), "xdsTls: is to be one of files, vault, dev, plaintext"),
     ],
 )

@@ -137,8 +137,8 @@ def test_tokens(tmp_path: Path) -> None:
     """With tokens in the environment every request for objects needs one; health and description do not."""
 
     async def scenario() -> None:
-        authorize = tokens_of({TOKENS: "first, second"})
-        async with served(FolderObjects(tmp_path), authorize=authorize) as fetch:
+        guard = tokens_of({TOKENS: "first, second"})
+        async with served(FolderObjects(tmp_path), guard=guard) as fetch:
             for header in ("", "Basic first", "Bearer", "Bearer third", "Bearer firs"):
                 headers = {"Authorization": header} if header else {}
                 status, answered, answer = await fetch("GET", VS, **headers)
