@@ -31,6 +31,7 @@ from gloo_nomad.app.gloo import (
 )
 from gloo_nomad.app.instances import Instances
 from gloo_nomad.app.last_known import open_keeper
+from gloo_nomad.app.loop_failures import LoopFailures
 from gloo_nomad.app.memory import use_one_arena
 from gloo_nomad.app.mesh import IdentityProvider, IdentityWatch, MeshProvider
 from gloo_nomad.app.nomad_client import nomad_options
@@ -76,6 +77,7 @@ async def run(settings: RuntimeSettings, roles: frozenset[str]) -> None:
     """Runs until SIGTERM or SIGINT; raises what ended it otherwise."""
     main = asyncio.current_task()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(LoopFailures())
     stopping = asyncio.Event()
 
     def stop() -> None:
