@@ -14,7 +14,7 @@ def names_in(path: str) -> frozenset[str]:
     """The tests of a file; none if there is no such file."""
     file = CHECKOUT / path
     tree = ast.parse(file.read_text() if file.exists() else "")
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def missing_in(text: str) -> list[str]:

@@ -1,7 +1,6 @@
 """The certificate of the xDS port from Vault's PKI engine, renewed in good time; no file holds it."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -17,7 +16,7 @@ from gloo_nomad.clients.http import BadAnswerError, WorldError
 from gloo_nomad.clients.vault import VaultClient
 from gloo_nomad.settings import RuntimeSettings, SettingsError
 from gloo_nomad.sources.source import SourceState, cancel
-from gloo_nomad.sources.vault_pki import BACK_OFF, parameters_of, read_pair
+from gloo_nomad.sources.vault_pki import BACK_OFF, parameters_of, read_pair, sleep_until
 from gloo_nomad.store.issued import EXTENSION, PLACE, CertificateRequest, RequestMistakeError, parse_request
 from gloo_nomad.xds.keys import KeyMistakeError, Keys
 
@@ -77,7 +76,7 @@ class VaultKeys:
     async def renew(self) -> None:
         """Issues again and again, each time before the certificate ends."""
         while True:
-            await asyncio.sleep(max(self._renew_at - time.time(), 1.0))
+            await sleep_until(self._renew_at, at_least=1.0)
             await self.issue()
 
     async def issue(self) -> None:

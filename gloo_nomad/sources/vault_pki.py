@@ -29,6 +29,8 @@ BACK_OFF: Final = tenacity.wait_fixed(0.5) + tenacity.wait_random_exponential(mu
 """Seconds between attempts at one certificate: at most 30.5."""
 _REQUESTS: Final = "requests"
 _CONCURRENCY: Final = 4
+_LOOK_SECONDS: Final = 30.0
+"""How often to look whether the clock was set."""
 NO_VAULT: Final = "there is no Vault to issue it; give vaultSecretSource, or VAULT_ADDR"
 
 
@@ -113,13 +115,13 @@ class PkiSource:
                 if issued.failure:  # of an edit that was taken back
                     self._put(ref, replace(issued, failure=""))
                     self.state.succeed(str(ref))
-                await asyncio.sleep(max(issued.renew_at - time.time(), 0))
+                await sleep_until(issued.renew_at)
             while True:
                 issued = await self._issue(client, ref, request)
                 self._answered.add(ref)
                 self._put(ref, issued)
                 self.state.succeed(str(ref))
-                await asyncio.sleep(max(issued.renew_at - time.time(), 1.0))
+                await sleep_until(issued.renew_at, at_least=1.0)
         except Exception as defect:  # handed to whoever watches
             self._news.put_nowait(defect)
 
@@ -190,5 +192,23 @@ def read_pair(ref: Ref, request: CertificateRequest, pair: IssuedPair) -> Issued
     if request.root_ca:
         secret.tls.root_ca = "\n".join(text.strip() for text in pair.chain) + "\n"
     now = time.time()
-    life = certificate.not_valid_after_utc.timestamp() - now
+    life = _rest_of_life(certificate, now)
     return IssuedCertificate(request, secret, now + life * (0.5 + 0.1 * random.random()))  # noqa: S311  # jitter
+
+
+def _rest_of_life(certificate: x509.Certificate, now: float) -> float:
+    """Seconds that a certificate is good for which was issued a moment ago: all of them if our clock is wrong."""
+    end = certificate.not_valid_after_utc.timestamp()
+    whole = end - certificate.not_valid_before_utc.timestamp()
+    return end - now if 0 < end - now <= whole else whole
+
+
+async def sleep_until(moment: float, at_least: float = 0.0) -> None:
+    """Returns at a time of the wall clock, in seconds since the epoch.
+
+    A clock that is set forward meanwhile is noticed, one that is set back makes the wait no longer.
+    """
+    ends = time.monotonic() + moment - time.time()
+    await asyncio.sleep(at_least)
+    while (rest := min(ends - time.monotonic(), moment - time.time())) > 0:  # noqa: ASYNC110  # a clock tells nobody
+        await asyncio.sleep(min(rest, _LOOK_SECONDS))

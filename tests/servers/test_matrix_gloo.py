@@ -20,12 +20,20 @@ from tests.xds_client import DeltaClient
 
 pytestmark = [pytest.mark.consul, pytest.mark.envoy, pytest.mark.bao]
 HOLD = 2.0
+SHIFTED_CLOCK = """
+import os, time
+_right, _shift = time.time, os.open(os.environ["CLOCK_SHIFT"], os.O_RDONLY)
+time.time = lambda: _right() + float(os.pread(_shift, 20, 0) or 0)
+"""
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One for all faults, one after the other."""
-    with open_world(tmp_path_factory.mktemp("world")) as found:
+    """One for all faults, one after the other; what Python takes for the wall clock can be set."""
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "sitecustomize.py").write_text(SHIFTED_CLOCK)
+    (folder / "shift").write_text("0")
+    with open_world(folder, environ={"PYTHONPATH": str(folder), "CLOCK_SHIFT": str(folder / "shift")}) as found:
         yield found
 
 
@@ -66,6 +74,19 @@ def test_a_full_disk(world: World) -> None:
             time.sleep(HOLD)
             assert log.stat().st_size == size
         wait_until(lambda: log.stat().st_size > size, "lines in the log again", PATIENCE)
+        world.wait_well()
+
+
+@pytest.mark.parametrize("shift", [86_400, -86_400, 0])
+def test_a_clock_that_jumps(world: World, shift: int) -> None:
+    """A day ahead, a day behind, and right again: only what is shown is of that time."""
+    with world.unharmed(world.edit, world.move, world.renew):
+        (world.place.folder / "shift").write_text(str(shift))
+        with world.vault_proxy.fault("/v1/", Status(500)):
+            world.wait_told("Vault")
+            (since,) = [source["since"] for source in world.daemon.admin("/healthz")["sources"] if source["error"]]
+            assert abs(since - time.time() - shift) < PATIENCE
+            time.sleep(HOLD)
         world.wait_well()
 
 

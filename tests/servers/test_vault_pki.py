@@ -1,8 +1,10 @@
 """The source of certificates against a real OpenBao: when it is listed, what it keeps, and how often it asks."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
@@ -12,6 +14,7 @@ from gloo_nomad.clients.address import parse_address
 from gloo_nomad.clients.token import Token
 from gloo_nomad.clients.vault import VaultClient, VaultOptions
 from gloo_nomad.demo.openbao import OpenBao
+from gloo_nomad.sources import vault_pki
 from gloo_nomad.sources.vault_pki import NO_VAULT, PkiSource
 from gloo_nomad.store.issued import ISSUED, CertificateRequest, IssuedCertificate
 from tests.faults import Proxy
@@ -109,6 +112,44 @@ def test_what_is_known_is_not_asked_for_again(bao: OpenBao) -> None:
             assert proxy.count("/v1/pki/issue") == 1
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("shift", [-86_400.0, 86_400.0], ids=["a day behind", "a day ahead"])
+def test_a_clock_that_is_wrong(bao: OpenBao, monkeypatch: pytest.MonkeyPatch, shift: float) -> None:
+    """A certificate whose end our clock misjudges is renewed half its life later, neither never nor all the time."""
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + shift)
+
+    async def run() -> None:
+        with Proxy(bao.port) as proxy:
+            async with listening(proxy.port, bao.token) as (source, listener):
+                source.want({A: replace(REQUEST, ttl="40s")})
+                await listener.until(lambda: serial(listener, A) != 0)
+                found = issued(listener, A)
+                assert found is not None
+                assert 10 < found.renew_at - time.time() < 45
+                await asyncio.sleep(2.5)
+            assert proxy.count("/v1/pki/issue") == 1
+
+    asyncio.run(run())
+
+
+def test_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set forward, what is waited for comes at once; set back, no later than it seemed at first."""
+    right, shift = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: right() + shift[0])
+    monkeypatch.setattr(vault_pki, "_LOOK_SECONDS", 0.1)
+
+    async def run(seconds: float, jump: float) -> float:
+        shift[0], began = 0.0, time.monotonic()
+        waiting = asyncio.create_task(vault_pki.sleep_until(time.time() + seconds))
+        await asyncio.sleep(0.2)
+        shift[0] = jump
+        await waiting
+        return time.monotonic() - began
+
+    assert asyncio.run(run(60.0, 3600.0)) < 20
+    assert 1.0 <= asyncio.run(run(1.0, -3600.0)) < 20
 
 
 def test_many_are_asked_for_a_few_at_a_time(bao: OpenBao) -> None:

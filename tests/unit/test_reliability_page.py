@@ -12,6 +12,8 @@ FAULTS = {
     ),
     "Vault": "down,sealed,403,token expired,slow",
     "Nomad": "down,ACL token revoked",
+    "gloo": "`kill -9`,SIGTERM,disk full,clock jump,out of file descriptors",
+    "Envoy": "restarted,many reconnecting at once,never reading,sending garbage",
 }
 
 
