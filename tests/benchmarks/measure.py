@@ -25,6 +25,8 @@ ROUTE_CONFIG = "listener-::-8080-routes"
 PREFIX = "gloo/gateway.solo.io/v1/VirtualService/"
 TRANSACTION = 64
 READS = 7
+SETTLE_SECONDS = 300.0
+"""Ten thousand statuses take minutes."""
 SHARD_KEYS = 250
 SHARD_SECONDS = 25.0
 """Kinds with more keys are cut into shards when the program has run for 20 seconds."""
@@ -79,7 +81,7 @@ async def wait_for(client: DeltaClient, needle: bytes, within: float) -> int:
 
 async def settle(process: psutil.Process) -> None:
     """Waits until the process has nothing to do any more: statuses are written after serving."""
-    deadline = time.monotonic() + 120.0
+    deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
         before = cpu_seconds(process)
         await asyncio.sleep(2.0)

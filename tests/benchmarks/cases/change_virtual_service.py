@@ -19,7 +19,7 @@ def run(scene: Scene) -> Figures:
     world = scene.world
 
     def change(number: int) -> tuple[bytes, Callable[[], None]]:
-        which, marker = (number * 37) % scene.size, f"change-{number}-"
+        which, marker = (number * 37) % scene.size, f"edit-{number}-"
         text = virtual_service(which, world.layout.upstreams, marker)
         return marker.encode(), lambda: world.put(which, text)
 
