@@ -93,6 +93,8 @@ class Engine:
     """Services whose endpoints some publication waited for already."""
     _round_awaiting: list[asyncio.Event] = field(default_factory=list)
     """Of whoever waits for the next round."""
+    _silent: Services = frozenset()
+    """Those of them that were not answered for when it was last looked."""
     _stale: bool = False
     """Whether something else than an object changed that translation reads."""
 
@@ -214,7 +216,7 @@ class Engine:
             watched = self.outputs.want_services(translation.services)
             self._drop_unwanted(watched)
             await self._wait_for_endpoints(watched - self._awaited, self._patience(first=first))
-            self._awaited = watched
+            self._awaited = self._silent = watched
             if not self._stale:
                 break
         self.translation = translation
@@ -264,8 +266,9 @@ class Engine:
 
     def _with_endpoints(self, translation: Translation) -> Mapping[str, XdsSnapshot]:
         endpoints = translate_endpoints(translation.clusters, self.store.snapshot, self._endpoint_memo)
-        if unknown := self._unknown(self._awaited):
-            endpoints = _without_unknown(endpoints, translation.clusters, unknown)
+        self._silent = self._unknown(self._silent)
+        if self._silent:
+            endpoints = _without_unknown(endpoints, translation.clusters, self._silent)
         return {role: snapshot.with_type(ENDPOINTS, endpoints) for role, snapshot in translation.xds.items()}
 
     async def _take_services(self) -> None:
@@ -277,13 +280,17 @@ class Engine:
                     changed = self._take_service(self.services.get_nowait()) or changed
                 self._services_changed.set()
                 if changed and self.translation is not None:
+                    began = time.monotonic()
                     self.outputs.publish_endpoints(self._with_endpoints(self.translation))
+                    await asyncio.sleep(time.monotonic() - began)  # what comes meanwhile is one publication
 
     def _take_service(self, change: Change) -> bool:
         """Takes a change over; True if it concerns endpoints. What clusters are made of has to be translated anew."""
         changed = self.store.apply(change)
         for key in [key for key in self.kept_services if key[0] == change.kind and _tells_of(change, key[1])]:
             del self.kept_services[key]
+        if change.complete or change.deletes:
+            self._silent = self._awaited
         if changed and change.kind == MESH_IDENTITY:
             self._stale = True
             if self.changes.empty():

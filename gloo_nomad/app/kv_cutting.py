@@ -25,7 +25,12 @@ def cutting_for(kinds: int, watches: Sequence[ServiceWatch]) -> Cutting:
 
 
 def _shards(kinds: int, watches: Sequence[ServiceWatch]) -> int:
-    """What the kinds may have for shards now; services come first, because each of theirs is of use alone."""
+    """What the kinds may have for shards now; services come first, because each of theirs is of use alone.
+
+    Nothing until it is known which are wanted: shards that take what services need later keep them from being read.
+    """
+    if not all(watch.engine.published.is_set() for watch in watches):
+        return 0
     services = sum(watch.queries for watch in watches if watch.provider.system == "Consul")
     most = min(KV_CONNECTIONS, MAX_CONNECTIONS - OTHER_CONNECTIONS - services)
     return max(0, most - kinds * _QUERIES_OF_A_KIND)

@@ -27,6 +27,10 @@ class Connections:
         self._lingering = [until for until in self._lingering if until > now]
         return max(0, self.most() - self._open - len(self._lingering))
 
+    def exceeded(self) -> bool:
+        """Whether more are open than there are: somebody else needs them now."""
+        return self._open > self.most()
+
     def allot(self, kind: str, weight: float) -> int:
         """How many a kind of that weight should have in the long run."""
         self._weights[kind] = weight

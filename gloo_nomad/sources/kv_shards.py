@@ -110,9 +110,11 @@ class ShardedKeys:
     async def watch(self, shards: frozenset[Shard]) -> AsyncGenerator[PrefixChange, None]:
         """Yields what is different, for as long as it can be told by shards; nothing of it is ``complete``."""
         names = asyncio.create_task(self._watch_names(), name=f"{self.place.kind} names")
-        log.info("kind_cut", kind=self.place.kind, shards=len(shards))
         self._due = asyncio.get_running_loop().time() + self.cutting.settle
         try:
+            if len(shards) > self.cutting.connections.free():
+                raise WholeAgainError("others were faster")
+            log.info("kind_cut", kind=self.place.kind, shards=len(shards))
             await self._exchange(shards)
             while True:
                 change = await self._next()
@@ -122,8 +124,8 @@ class ShardedKeys:
         except WholeAgainError as reason:
             log.info("kind_whole_again", kind=self.place.kind, reason=str(reason))
         finally:
-            await cancel([names])
             await self._exchange(frozenset())
+            await cancel([names])
             self.cutting.connections.forget(self.place.kind)
 
     async def _next(self) -> PrefixChange | None:
@@ -131,6 +133,8 @@ class ShardedKeys:
         loop = asyncio.get_running_loop()
         if self.limited:
             raise WholeAgainError("Consul has too many connections")
+        if self.cutting.connections.exceeded():
+            raise WholeAgainError("others need the connections")
         if loop.time() >= self._due:
             self._due = loop.time() + self.cutting.settle
             await self._recut()
@@ -201,8 +205,8 @@ class ShardedKeys:
     async def _exchange(self, target: frozenset[Shard]) -> None:
         """Ends the shards that are not in *target*, and begins those that are new."""
         gone = [self._running.pop(shard) for shard in self._running.keys() - target]
-        await cancel([watch.task for watch in gone if watch.task is not None])
         self.cutting.connections.ended(len(gone), self.cutting.linger)
+        await cancel([watch.task for watch in gone if watch.task is not None])
         for watch in gone:
             self._failing.pop(watch.shard.prefix, None)
         owned = {key for watch in self._running.values() for key in watch.keys}

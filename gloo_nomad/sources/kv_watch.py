@@ -61,6 +61,7 @@ class _WholeKeys:
             while (change := await self._next(changes)) is not None:
                 yield change
                 del change
+                self._allot()
 
     async def _next(self, changes: AsyncGenerator[PrefixChange, None]) -> PrefixChange | None:
         """The next change; None when the kind is cut."""
@@ -75,14 +76,17 @@ class _WholeKeys:
         finally:
             await cancel((following,))
 
-    def _cut(self) -> bool:
-        """Whether there are shards that are worth it."""
+    def _allot(self) -> int:
+        """How many shards the kind should have. All kinds ask before the first is cut: so each gets what is fair."""
         sizes, connections = self.keys.sizes, self.cutting.connections
         weight = self.cutting.bounds.weight(len(sizes), sum(sizes.values()))
         if weight < _CUT_FROM:
-            return False
-        most = min(connections.allot(self.place.kind, weight), connections.free())
-        self.shards = cut(sizes, self.place.prefix, most, self.cutting.bounds)
-        if len(self.shards) < 2:
             connections.forget(self.place.kind)
+            return 0
+        return connections.allot(self.place.kind, weight)
+
+    def _cut(self) -> bool:
+        """Whether there are shards that are worth it."""
+        most = min(self._allot(), self.cutting.connections.free())
+        self.shards = cut(self.keys.sizes, self.place.prefix, most, self.cutting.bounds) if most else frozenset()
         return len(self.shards) > 1

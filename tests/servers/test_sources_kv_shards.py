@@ -375,3 +375,23 @@ def server_side(agent: ConsulAgent) -> int:
     """Connections as Consul counts them."""
     found = psutil.Process(agent.server.pid).net_connections("tcp")
     return sum(c.laddr.port == agent.port and c.status in {"ESTABLISHED", "CLOSE_WAIT"} for c in found)
+
+
+def test_shards_give_way_when_others_need_the_connections(consul: ConsulAgent, root_key: str) -> None:
+    """They end, whether an object changed or not, and nothing is lost meanwhile."""
+
+    async def run() -> None:
+        most = MOST
+        connections = Connections(lambda: most)
+        how = Cutting(connections, Bounds(keys=20), settle=0.5, wait=0.4)
+        async with sharded(consul, root_key, how=how) as (writer, listener):
+            most = 0
+            await listener.until(lambda: not shards())
+            await write(writer, root_key, range(SEED, SEED + 10))
+            await agree(writer, listener, root_key)
+            assert not shards()
+            most = MOST
+            await listener.until(lambda: len(shards()) > 5)
+            await agree(writer, listener, root_key)
+
+    asyncio.run(run())
