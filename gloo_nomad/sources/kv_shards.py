@@ -112,10 +112,7 @@ class ShardedKeys:
         names = asyncio.create_task(self._watch_names(), name=f"{self.place.kind} names")
         self._due = asyncio.get_running_loop().time() + self.cutting.settle
         try:
-            if len(shards) > self.cutting.connections.free():
-                raise WholeAgainError("others were faster")
-            log.info("kind_cut", kind=self.place.kind, shards=len(shards))
-            await self._exchange(shards)
+            await self._begin(shards)
             while True:
                 change = await self._next()
                 if change is not None:
@@ -127,6 +124,12 @@ class ShardedKeys:
             await self._exchange(frozenset())
             await cancel([names])
             self.cutting.connections.forget(self.place.kind)
+
+    async def _begin(self, shards: frozenset[Shard]) -> None:
+        if len(shards) > self.cutting.connections.free():
+            raise WholeAgainError("others were faster")
+        log.info("kind_cut", kind=self.place.kind, shards=len(shards))
+        await self._exchange(shards)
 
     async def _next(self) -> PrefixChange | None:
         """What the next answer means; also looks at the cut when it is time to."""

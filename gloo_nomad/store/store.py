@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from gloo_nomad.api.codec import Rejection
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Problem, Severity
 from gloo_nomad.store.change import Change, Entry
@@ -27,6 +28,7 @@ class Store:
     def __init__(self) -> None:
         self._by_source: dict[str, dict[str, dict[Ref, Entry]]] = {}
         self._entries: dict[str, dict[Ref, Entry]] = {}
+        self._rejected: dict[str, dict[Ref, Rejection]] = {}
         self._snapshot = ConfigSnapshot()
 
     @property
@@ -56,14 +58,15 @@ class Store:
     def problems(self) -> Iterator[Problem]:
         """Why objects are rejected before translation sees them, and which are there twice; in a fixed order."""
         for kind in sorted(self._entries):
-            for ref, entry in sorted(self._entries[kind].items(), key=lambda item: item[0]):
-                if entry.rejection is not None:
-                    target = ObjectRef(kind, ref.namespace, ref.name)
-                    yield Problem(Severity.ERROR, target, entry.rejection.path, entry.rejection.message)
+            for ref, rejection in sorted(self._rejected[kind].items(), key=lambda item: item[0]):
+                target = ObjectRef(kind, ref.namespace, ref.name)
+                yield Problem(Severity.ERROR, target, rejection.path, rejection.message)
             yield from self._duplicates(kind)
 
     def _duplicates(self, kind: str) -> Iterator[Problem]:
         first, *others = sorted(self._by_source[kind])
+        if not others:
+            return
         seen = dict.fromkeys(self._by_source[kind][first], first)
         for source in others:
             for ref in sorted(self._by_source[kind][source]):
@@ -75,7 +78,7 @@ class Store:
 
     def _publish(self, kind: str, touched: Iterable[Ref]) -> bool:
         sources = [self._by_source[kind][name] for name in sorted(self._by_source[kind])]
-        entries = self._entries.setdefault(kind, {})
+        entries, rejected = self._entries.setdefault(kind, {}), self._rejected.setdefault(kind, {})
         puts: dict[Ref, Any] = {}
         gone: set[Ref] = set()
         for ref in touched:
@@ -84,6 +87,9 @@ class Store:
                 entries.pop(ref, None)
             else:
                 entries[ref] = entry
+            rejected.pop(ref, None)
+            if entry is not None and entry.rejection is not None:
+                rejected[ref] = entry.rejection
             if entry is None or entry.value is None:
                 gone.add(ref)
             else:
