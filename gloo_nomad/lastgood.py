@@ -4,7 +4,7 @@ A mistake in an edit must not take away what works. The memory is per proxy, Rou
 it forgets a virtual host when its object is gone.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from gloo_nomad.api.gen import proxy_pb2
@@ -16,13 +16,16 @@ from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
 Key = tuple[str, str, ObjectRef]
+"""Role, RouteConfiguration and source."""
+Hosts = dict[ObjectRef, VirtualHost]
 
 
 @dataclass(slots=True)
 class LastGood:
-    """Good virtual hosts by role, RouteConfiguration and source."""
+    """Good virtual hosts."""
 
-    hosts: dict[Key, VirtualHost] = field(default_factory=dict)
+    hosts: dict[tuple[str, str], Hosts] = field(default_factory=dict)
+    """By role and RouteConfiguration; what is in one is exchanged, never changed."""
     held: dict[str, tuple[tuple[Key, VirtualHost], ...]] = field(default_factory=dict)
     """By role those of rejected virtual services: what there is now would not lead to them."""
     memo: Memo = field(default_factory=Memo)
@@ -34,9 +37,7 @@ class LastGood:
         The same proxy when there is nothing to replace. Good virtual hosts are remembered.
         """
         rejected = _rejected(problems, snapshot)
-        good = {key: host for key, host in _hosts(proxy) if host.source not in rejected}
-        self._forget(proxy.role, snapshot, good.keys() | {key for key in self.hosts if key[2] in rejected})
-        self.hosts.update(good)
+        self._remember(proxy, rejected, snapshot)
         self.held[proxy.role] = self._held(proxy.role, rejected)
         listeners = tuple(self._restore_listener(proxy.role, listener, rejected) for listener in proxy.listeners)
         if all(new is old for new, old in zip(listeners, proxy.listeners, strict=True)):
@@ -51,16 +52,34 @@ class LastGood:
         for role in self.held.keys() - set(roles):
             del self.held[role]
 
-    def _held(self, role: str, rejected: Collection[ObjectRef]) -> tuple[tuple[Key, VirtualHost], ...]:
-        if not rejected:
-            return ()
-        return tuple((key, host) for key, host in self.hosts.items() if key[0] == role and key[2] in rejected)
+    def hold(self, hosts: Iterable[tuple[Key, VirtualHost]]) -> None:
+        """Takes virtual hosts over that were good once."""
+        for (role, route_config, source), host in hosts:
+            before = self.hosts.get((role, route_config), {})
+            self.hosts[role, route_config] = {**before, source: host}
 
-    def _forget(self, role: str, snapshot: ConfigSnapshot, kept: Collection[Key]) -> None:
-        """Forgets virtual hosts that were taken away: their object is gone, or it is good and is somewhere else now."""
+    def _held(self, role: str, rejected: Collection[ObjectRef]) -> tuple[tuple[Key, VirtualHost], ...]:
+        return tuple(
+            ((*key, source), hosts[source])
+            for key, hosts in self.hosts.items()
+            if key[0] == role
+            for source in rejected
+            if source in hosts
+        )
+
+    def _remember(self, proxy: Proxy, rejected: Collection[ObjectRef], snapshot: ConfigSnapshot) -> None:
+        """Takes good virtual hosts over; of those before, the rejected ones stay as long as their object is there."""
         known = snapshot.of(VIRTUAL_SERVICE.name)
-        for key in [key for key in self.hosts if key[0] == role and (key not in kept or key[2].ref not in known)]:
-            del self.hosts[key]
+        rejected_here = [source for source in rejected if source.ref in known]
+        for key in [key for key in self.hosts if key[0] == proxy.role]:
+            before = self.hosts.pop(key)
+            if kept := {source: before[source] for source in rejected_here if source in before}:
+                self.hosts[key] = kept
+        for listener in proxy.listeners:
+            for group in listener.http:
+                key = proxy.role, group.route_config
+                good = {host.source: host for host in group.virtual_hosts if host.source not in rejected}
+                self.hosts[key] = {**self.hosts[key], **good} if key in self.hosts else good
 
     def _restore_listener(self, role: str, listener: Listener, rejected: Collection[ObjectRef]) -> Listener:
         groups = tuple(self._restore_group(role, group, rejected) for group in listener.http)
@@ -70,19 +89,12 @@ class LastGood:
         return self.memo.get(key, (listener, *groups), lambda: replace(listener, http=groups))
 
     def _restore_group(self, role: str, group: HttpGroup, rejected: Collection[ObjectRef]) -> HttpGroup:
-        keys = ((role, group.route_config, ref) for ref in rejected)
-        kept = tuple(self.hosts[key] for key in keys if key in self.hosts)
+        good = self.hosts.get((role, group.route_config), {})
+        kept = tuple(good[source] for source in rejected if source in good)
         if not kept:
             return group
         key = ("group", role, group.route_config)
         return self.memo.get(key, (group, *kept), lambda: _with_hosts(group, kept))
-
-
-def _hosts(proxy: Proxy) -> Iterator[tuple[Key, VirtualHost]]:
-    for listener in proxy.listeners:
-        for group in listener.http:
-            for host in group.virtual_hosts:
-                yield (proxy.role, group.route_config, host.source), host
 
 
 def _rejected(problems: Iterable[Problem], snapshot: ConfigSnapshot) -> dict[ObjectRef, None]:

@@ -91,7 +91,7 @@ class Pipeline:
         self, hosts: Iterable[tuple[HostKey, VirtualHost]], listeners: Iterable[tuple[ListenerKey, Listener]]
     ) -> None:
         """Takes last good versions of a time before over; to be called before the first translation."""
-        self.last_good.hosts.update(hosts)
+        self.last_good.hold(hosts)
         self.good_listeners.listeners.update(listeners)
 
     def _translate_proxy(
