@@ -64,16 +64,15 @@ class _EndpointSets:
     def translate(self, clusters: ClusterSet, snapshot: ConfigSnapshot) -> Resources:
         """All endpoint sets, by cluster."""
         if clusters is self.clusters:
-            touched, kept = self._touched(snapshot), self.made
+            users, touched, kept = self.users, self._touched(snapshot), self.made
         else:
-            touched, kept = clusters.dynamic, {}
-            self.users = _users(clusters)
-        self.clusters = clusters
-        self.seen = {kind: snapshot.of(kind) for kind, _ in self.users}
+            users, touched, kept = _users(clusters), clusters.dynamic, {}
         if touched or not kept:
             self.made = {**kept, **{served.cluster: self._make(served, snapshot) for served in touched}}
             found = {name: made.resource for name, made in self.made.items()}
             self.resources = self.resources if found == self.resources else MappingProxyType(found)
+        self.clusters, self.users = clusters, users
+        self.seen = {kind: snapshot.of(kind) for kind, _ in users}
         return self.resources
 
     def _touched(self, snapshot: ConfigSnapshot) -> Sequence[ServedUpstream]:
