@@ -38,3 +38,11 @@ path "auth/token/lookup-self" {
 path "sys/internal/ui/mounts/secret" {
   capabilities = ["read"]
 }
+
+# The key by which secrets are kept on disk, if Vault is to wrap it (data_key_transit = "transit/gloo-nomad").
+path "transit/datakey/plaintext/gloo-nomad" {
+  capabilities = ["update"]
+}
+path "transit/decrypt/gloo-nomad" {
+  capabilities = ["update"]
+}

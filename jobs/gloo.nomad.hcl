@@ -142,6 +142,12 @@ variable "data_key" {
   description = "Key by which secrets are kept on disk for a start without Vault, 32 bytes in base64 (whoever may read the job can read it). Empty: they are not kept."
 }
 
+variable "data_key_transit" {
+  type        = string
+  default     = ""
+  description = "In place of data_key, a key of Vault's transit engine that wraps one, such as transit/gloo-nomad. The policy has the rights for that name."
+}
+
 variable "nomad_address" {
   type        = string
   default     = ""
@@ -297,6 +303,7 @@ locals {
           adminBindAddr: {{ or (env "ADMIN_ADDRESS") (env "NOMAD_IP_admin") }}:{{ env "NOMAD_PORT_admin" }}
           frontDoorAuth: ${var.front_door_auth}
           frontDoorBindAddr: ${var.front_door_address}:{{ or (env "NOMAD_PORT_api") "0" }}
+          dataKeyTransit: "${var.data_key_transit}"
   EOT
 
   # Starts Envoy. When Nomad stops it, clients are first told to connect elsewhere.

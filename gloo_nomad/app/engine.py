@@ -150,7 +150,7 @@ class Engine:
     async def run(self) -> None:
         """Takes changes for ever."""
         if self.store.snapshot.collections and self.translates:
-            with self._surviving("what was kept"):
+            with self._surviving("translation"):
                 await self._prime()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._take_services(), name="engine-services")

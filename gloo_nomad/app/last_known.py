@@ -79,6 +79,8 @@ class LastKnownKeeper:
                 found = await asyncio.to_thread(self.folder.read, part, self.seal)
             except KeptError as failure:
                 self._fail(part, str(failure), "last_known_refused")
+            except Exception as defect:  # no file may keep the process from starting
+                self._fail(part, f"cannot be used ({type(defect).__name__})", "last_known_refused")
             else:
                 if found is not None:
                     self.restored[part], content = found

@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 
@@ -111,6 +112,46 @@ def test_without_a_key(world: KeptWorld) -> None:
     world.check(site, secure=False)
     assert world.shown(site) == b""
     assert set(sources_of(daemon)) == {"consul-kv", "consul-services"}
+
+
+def test_a_rejected_edit_and_a_restart(world: KeptWorld) -> None:
+    """What a rejected edit left in service is in service after a restart: of an unreadable and of an impossible one."""
+    daemon, site = world.open()
+    daemon.put("VirtualService", "plain", host(PLAIN, {**direct("bad"), "options": {"prefixRewrite": "no-slash"}}))
+    daemon.put("VirtualService", "service", "metadata: {name: service, namespace: gloo-system}\nvirtualHost: 7\n")
+    for name in ("plain", "service"):
+        daemon.wait_status("VirtualService", name, "Rejected")
+    world.check(site)
+    world.wait_kept(daemon)
+    daemon.server.kill()
+    site.envoy.stop()
+
+    daemon = world.start()
+    site = Site(daemon, world.place.run_envoy(world.bootstrap(), ready=True), site.port, site.tls_port)
+    world.check(site)
+    wait_until(lambda: sources_of(daemon) == [], "all being read", 30)
+    assert {problem["name"] for problem in daemon.admin("/problems")} == {"plain", "service"}
+    world.check(site)
+
+
+def test_an_envoy_that_runs_on(world: KeptWorld) -> None:
+    """A restart of the daemon sends it nothing: what follows from what was kept is the same, byte for byte."""
+    daemon, site = world.open()
+    before = moves(site)
+    daemon.server.kill()
+    daemon = world.start()
+    wait_until(lambda: sources_of(daemon) == [], "all being read", 30)
+    daemon.put("VirtualService", "new", host("new.test", direct("new")))
+    site.wait_for("new.test", 200, "new", 30)
+    assert moves(site) == before
+    world.check(site)
+
+
+def moves(site: Site) -> dict[str, int]:
+    """How often Envoy's clusters, listeners and certificates were added, changed or removed, or new ones were sent."""
+    pattern = r"cluster_(added|modified|removed)|listener_(added|modified|removed)|sds.*key_rotation|ssl_context_update"
+    told = fetch(site.envoy.admin_port, f"/stats?format=json&filter={quote(pattern)}").json()["stats"]
+    return {stat["name"]: stat["value"] for stat in told if "value" in stat}
 
 
 def test_a_key_that_vault_wraps(world: KeptWorld) -> None:
