@@ -161,7 +161,6 @@ def test_a_key_that_vault_wraps(world: KeptWorld) -> None:
     world.bao.request("POST", "transit/keys/gloo-nomad")
     transit = {"dataKeyTransit": "transit/gloo-nomad"}
     daemon, site = world.open(transit)
-    kept = (world.folder / "secrets.kept").read_bytes()
     assert (world.folder / "key.wrapped").read_text().startswith("vault:v1:")
     daemon.server.kill()
     world.consul.stop()
@@ -170,6 +169,7 @@ def test_a_key_that_vault_wraps(world: KeptWorld) -> None:
     wait_until(lambda: world.shown(site) == world.certificate, "HTTPS", 30)
     assert "secrets" in log_line(daemon, "last_known")
     daemon.server.kill()
+    kept = (world.folder / "secrets.kept").read_bytes()
     site.envoy.stop()
     world.bao.stop()
 
