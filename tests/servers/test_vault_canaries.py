@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from gloo_nomad.demo.certificates import Authority
+from gloo_nomad.demo.envoy_tls import ClientTls, write_sds
 from gloo_nomad.demo.fetch import fetch
 from gloo_nomad.demo.openbao import OpenBao
 from gloo_nomad.demo.processes import wait_until
@@ -132,6 +133,14 @@ def everything(daemon: Daemon, site: Site, folder: Path) -> dict[str, str]:
         found[" ".join(words)] = command(daemon, *words)
     for verb in ("translate", "validate"):
         found[verb] = command(daemon, verb, str(folder))
+    for path, method in (("/v1/objects/VirtualService", "GET"), ("/v1/validate", "POST")):
+        headers = {"Authorization": f"Bearer {CANARY}"}
+        found[f"REST {path} with a token"] = fetch(
+            daemon.front_door_port, path, method=method, body=body.encode(), headers=headers
+        ).text
+    for file in folder.parent.glob("data/**/*"):
+        if file.is_file():
+            found[str(file)] = file.read_bytes().decode("latin-1")
     keys = daemon.consul.request("GET", f"kv/{daemon.root}/?recurse")
     found["Consul"] = "\n".join(base64.b64decode(key["Value"] or "").decode() for key in keys)
     return found
@@ -150,7 +159,10 @@ def write_folder(folder: Path, pair: dict[str, Any]) -> None:
 
 
 def test_no_secret_is_shown(place: Place, bao: OpenBao) -> None:
-    """Logs at the level debug, pages, metrics, statuses, REST, commands: while all is well and while Vault is not."""
+    """Logs at the level debug, pages, metrics, statuses, REST, commands, files: with Vault and without.
+
+    Keys of the xDS port and tokens that callers send are secrets too.
+    """
     pair = Authority().issue("tls.test").build_secret()
     enable_pki(bao, "pki")
     bao.put_secret("gloo-system", "cert", pair)
@@ -158,14 +170,17 @@ def test_no_secret_is_shown(place: Place, bao: OpenBao) -> None:
     for name, fields in SECRETS.items():
         bao.put_secret("gloo-system", name, fields)
     auth, environ, secret_id = log_in_by(bao, place.folder)
-    own = {"vaultAuth": auth, "vaultPollSeconds": 0.5}
+    folders = {"dataDirectory": str(place.folder / "data"), "xdsTlsFolder": str(place.folder / "xds-tls")}
+    own = {"vaultAuth": auth, "vaultPollSeconds": 0.5, "xdsTls": "dev", **folders}
     daemon = place.start(
         roles=("gloo", "gateway"),
         settings={"vaultSecretSource": {"address": bao.address}, "extensions": {"configs": {"gloo-nomad": own}}},
         environ={**environ, "LOG_LEVEL": "debug"},
     )
     put_users(daemon)
-    site = place.open(daemon)
+    tls = ClientTls(place.folder / "xds-tls", "localhost")
+    write_sds(tls)
+    site = place.open(daemon, tls)
     site.wait_for("plain.test", 200, "plain", 30)
     daemon.wait_status("VirtualService", "issued", "Accepted")
     daemon.wait_status("VirtualService", "of-no-pair", "Rejected")
@@ -180,14 +195,17 @@ def test_no_secret_is_shown(place: Place, bao: OpenBao) -> None:
     daemon.terminate()
     shown.append({"log": daemon.server.log.read_text()})
 
-    body_of_key = pair["tls"]["privateKey"].splitlines()[1]
+    keys = [pair["tls"]["privateKey"], *(file.read_text() for file in (place.folder / "xds-tls").glob("*-key.pem"))]
+    bodies = [key.splitlines()[1] for key in keys]
     for places in shown:
         for where, text in places.items():
-            for hidden in (CANARY, ENCODED, secret_id, environ["VAULT_ROLE_ID"], body_of_key):
+            for hidden in (CANARY, ENCODED, secret_id, environ["VAULT_ROLE_ID"], *bodies):
                 assert hidden not in text, f"{where}: {text[max(0, text.index(hidden) - 200) :][:400]}"
             assert not KEYS.search(text), where
             assert not TOKENS.search(text), f"{where}: {TOKENS.findall(text)[:3]}"
     assert '"level": "debug"' in shown[0]["log"] or "debug" in shown[0]["/logging"]
+    assert len(bodies) == 3
+    assert any(str(place.folder / "data") in where for where in shown[1])
     assert "vault.Certificate" in shown[0]["/snapshots/config"]
     assert "no PEM" in shown[0]["Consul"] or "no chain of PEM" in shown[0]["Consul"]
     assert "source vault" in shown[1]["check -o json --consul-root-key " + daemon.root]
