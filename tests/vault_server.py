@@ -42,13 +42,16 @@ class StoredOpenBao:
         (folder / "data").mkdir(parents=True)
         (folder / "bao.hcl").write_text(_CONFIG.format(data=folder / "data", port=port, cluster_port=free_port()))
         server = _run(folder, binary, port)
-        asked = {"secret_shares": 1, "secret_threshold": 1}
-        made = OpenBao(server, port, "").request("PUT", "sys/init", asked).json()
-        started = cls(folder, binary, port, server, OpenBao(server, port, made["root_token"]), made["keys"][0])
-        started.unseal()
-        mount = {"type": "kv", "options": {"version": "2"}}
-        started.bao.request("POST", "sys/mounts/secret", mount)
-        wait_until(lambda: _is_upgraded(started.bao), "the KV engine", 30)
+        try:
+            asked = {"secret_shares": 1, "secret_threshold": 1}
+            made = OpenBao(server, port, "").request("PUT", "sys/init", asked).json()
+            started = cls(folder, binary, port, server, OpenBao(server, port, made["root_token"]), made["keys"][0])
+            started.unseal()
+            started.bao.request("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+            wait_until(lambda: _is_upgraded(started.bao), "the KV engine", 30)
+        except BaseException:
+            server.stop()
+            raise
         return started
 
     def seal(self) -> None:

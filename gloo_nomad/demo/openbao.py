@@ -16,6 +16,8 @@ from gloo_nomad.demo.processes import ServerError, ServerProcess, start_process,
 ROOT_TOKEN: Final = "root"  # noqa: S105  # the documented token of a development server
 """Of a development server; nothing else accepts it."""
 
+_PATIENCE: Final = 60.0
+"""Seconds for one answer: a disk that many write to is slow."""
 _UNSEAL_KEY: Final = re.compile(r"Unseal Key: (\S+)")
 
 
@@ -49,7 +51,7 @@ class OpenBao:
         """One request to ``/v1/PATH`` with the root token; raises ``ServerError`` for an error status."""
         content = None if body is None else json.dumps(body).encode()
         sent = {"X-Vault-Token": self.token, **(headers or {})}
-        answer = fetch(self.port, f"/v1/{path}", method=method, body=content, headers=sent)
+        answer = fetch(self.port, f"/v1/{path}", method=method, body=content, headers=sent, timeout=_PATIENCE)
         if answer.status >= 400:
             raise ServerError(f"{method} {path}: {answer.status} {answer.text.strip()}")
         return answer
