@@ -17,8 +17,10 @@ from gloo_nomad.xds.wire import Outgoing
 class DeltaSession(Session[DeltaLane]):
     """One delta stream."""
 
-    def __init__(self, view: RoleView, *, patience: float = PATIENCE, part_bytes: int = PART_BYTES) -> None:
-        super().__init__(view, patience=patience)
+    def __init__(
+        self, view: RoleView, *, node_id: str = "", patience: float = PATIENCE, part_bytes: int = PART_BYTES
+    ) -> None:
+        super().__init__(view, node_id=node_id, patience=patience)
         self._part_bytes = part_bytes
 
     def make_lane(self, type_url: str) -> DeltaLane:

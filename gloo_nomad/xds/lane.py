@@ -3,16 +3,20 @@
 From Envoy's documentation, "xDS REST and gRPC protocol", sections "Incremental xDS" and "Resource warming".
 """
 
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from gloo_nomad.xds.ledger import Answer, Sent
+from gloo_nomad.resources import CLUSTER, LISTENER
+from gloo_nomad.xds.ledger import Answer, Nack, Sent
+from gloo_nomad.xds.node_view import NodeView
 from gloo_nomad.xds.session import PART_BYTES, Lane, check_names
 from gloo_nomad.xds.subscription import Subscription
-from gloo_nomad.xds.view import RoleView
 from gloo_nomad.xds.wire import Outgoing, Wire
 
 _TOLD_ABSENT: Final = ""
+_APPLIED_ONE_BY_ONE: Final = frozenset({CLUSTER, LISTENER})
+"""Envoy takes the good ones of a response, and names the others. Of any other type it takes none, or the first few."""
 ON_ITS_WAY: Final = "?"
 """Stands for the version of a resource that the client will have in a moment and the server no longer knows."""
 
@@ -24,7 +28,7 @@ class DeltaLane(Lane):
     slow reader costs a set of names, whatever happens meanwhile.
     """
 
-    def __init__(self, type_url: str, view: RoleView, part_bytes: int = PART_BYTES) -> None:
+    def __init__(self, type_url: str, view: NodeView, part_bytes: int = PART_BYTES) -> None:
         super().__init__(type_url, view)
         self.subscription = Subscription()
         self._part_bytes = part_bytes
@@ -38,6 +42,10 @@ class DeltaLane(Lane):
         """Names that were asked for and do not exist."""
         self._greets = False
         """Whether the client waits for a first response even if it is empty."""
+        self._before: dict[str, str] = {}
+        """Of what is on its way: the version that the client has until then."""
+        self._apart: deque[frozenset[str]] = deque()
+        """What was rejected together is tried again in parts, until it is known which one is at fault."""
         self.replaced: tuple[str, ...] = ()
         """Resources of the last response of which the client had another version before."""
 
@@ -85,11 +93,14 @@ class DeltaLane(Lane):
     def _mark(self, names: Iterable[str]) -> None:
         """Decides for each name what its newest state demands to be sent."""
         wires, known, forced = self.view.wires(self.type_url), self._known, self._forced
+        withheld = self.view.withheld(self.type_url)
         for name in names:
             self._updates.discard(name)
             self._removals.discard(name)
             self._answers.discard(name)
             wire = wires.get(name)
+            if name in withheld and (self.holds(name) or name not in self.subscription.names):
+                continue
             if wire is not None:
                 if name in forced or known.get(name) != wire.version:
                     self._updates.add(name)
@@ -101,7 +112,17 @@ class DeltaLane(Lane):
     def changed(self, names: Collection[str]) -> None:
         """Looks at those of the names that the client wants."""
         wildcard, wanted = self.subscription.wildcard, self.subscription.names
-        self._mark(names if wildcard else [name for name in names if name in wanted])
+        covered = names if wildcard else [name for name in names if name in wanted]
+        for name in self.ledger.rejected.keys() & covered if self.ledger.rejected else ():
+            self._look_again(name)
+        self._mark(covered)
+
+    def _look_again(self, name: str) -> None:
+        """What was rejected is another or gone: the client is told, even if it should have that version, or none."""
+        if name in self.view.wires(self.type_url):
+            self._forced.add(name)
+        else:
+            self._known[name] = ON_ITS_WAY
 
     def resend(self, names: Iterable[str]) -> None:
         """Sends resources again that the client has: what they belong to has changed."""
@@ -113,8 +134,55 @@ class DeltaLane(Lane):
         return self._known.get(name, _TOLD_ABSENT) != _TOLD_ABSENT
 
     def settle(self, nonce: str, error: str | None, now: float) -> Answer | None:
-        """Takes the answer to a response over; None if there is nothing to report."""
-        return self.ledger.settle(nonce, error, now)
+        """Takes an answer over; a rejection is reported only when it is known whose it is."""
+        sent = self.ledger.sent(nonce)
+        answer = self.ledger.settle(nonce, error, now)
+        if sent is None or answer is None:
+            return answer
+        if answer.nack is not None:
+            return self._rejected(sent, answer, answer.nack)
+        self.view.accept(self.type_url, sent.pairs)
+        if not self.ledger.unanswered:
+            self._before.clear()
+        return answer
+
+    def _rejected(self, sent: Sent, answer: Answer, nack: Nack) -> Answer | None:
+        """The client has what it had before; what is not at fault is sent again if Envoy did not take it."""
+        applied = self.type_url in _APPLIED_ONE_BY_ONE and nack.named
+        found = applied or len(nack.names) <= 1
+        others = [name for name in sent.names if name not in nack.names]
+        self._restore(nack.names if applied else sent.names)
+        if applied:
+            self.view.accept(self.type_url, [pair for pair in sent.pairs if pair[0] not in nack.names])
+        elif sent.names:
+            self._known.update(dict.fromkeys(sent.removed, ON_ITS_WAY))
+            half = len(sent.names) // 2
+            self._try_again([others] if found else [sent.names[:half], sent.names[half:]])
+            self._mark(sent.removed)
+        if found:
+            self.view.reject(self.type_url, [pair for pair in sent.pairs if pair[0] in nack.names], nack)
+            self._forced.difference_update(self.view.withheld(self.type_url) & set(nack.names))
+            self._updates.difference_update(self.view.withheld(self.type_url) & set(nack.names))
+            self._mark(self.view.standins(self.type_url).keys() & nack.names)
+            return answer
+        for name in nack.names:
+            self.ledger.forget(name)
+        return None
+
+    def _restore(self, names: Iterable[str]) -> None:
+        for name in set(names) - self.ledger.unanswered_names():
+            before = self._before.pop(name, _TOLD_ABSENT)
+            if before != _TOLD_ABSENT:
+                self._known[name] = before
+            else:
+                self._known.pop(name, None)
+
+    def _try_again(self, parts: Iterable[Iterable[str]]) -> None:
+        """Sends resources again, each part in a response of its own, before anything else."""
+        for part in reversed([frozenset(part) for part in parts]):
+            if part:
+                self._apart.appendleft(part)
+                self._ask(name for name in part if name in self.view.wires(self.type_url))
 
     def owes_updates(self) -> bool:
         """Whether there is something new or changed to send, or a first response."""
@@ -133,10 +201,12 @@ class DeltaLane(Lane):
         wires = self._take_updates() if updates else ()
         self.continues = updates and bool(self._updates)
         self._greets = self._greets and not updates
+        standins = self.view.standins(self.type_url)
         removed = () if self.continues else self._take_removals(removals=removals)
         nonce = self.ledger.issue_nonce(self.view.serial)
         version = self.view.version(self.type_url)
-        self.ledger.record(Sent(nonce, now, version, tuple(wire.name for wire in wires), bool(wires)))
+        names, versions = tuple(wire.name for wire in wires), tuple(wire.version for wire in wires)
+        self.ledger.record(Sent(nonce, now, version, names, bool(wires), versions, removed, standins))
         return Outgoing(True, self.type_url, nonce, version, wires, removed)
 
     def _take_updates(self) -> tuple[Wire, ...]:
@@ -145,11 +215,16 @@ class DeltaLane(Lane):
         for wire in chosen:
             self._updates.discard(wire.name)
             self._forced.discard(wire.name)
+            self._before.setdefault(wire.name, self._known.get(wire.name, _TOLD_ABSENT))
             self._known[wire.name] = wire.version
         return tuple(chosen)
 
     def _choose(self) -> list[Wire]:
-        """The updates of the next response: as many as fit."""
+        """The updates of the next response: as many as fit, and what is tried apart alone."""
+        while self._apart:
+            part = self._apart.popleft() & self._updates
+            if part:
+                return [self.view.wires(self.type_url)[name] for name in sorted(part)]
         wires, size = self.view.wires(self.type_url), 0
         chosen: list[Wire] = []
         for name in sorted(self._updates):

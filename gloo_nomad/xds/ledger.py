@@ -1,5 +1,6 @@
 """What one stream was sent of one type and how it answered."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -20,6 +21,16 @@ class Sent:
     version: str
     names: tuple[str, ...]
     updates: bool
+    versions: tuple[str, ...] = ()
+    """Of each of the names."""
+    removed: tuple[str, ...] = ()
+    standins: Collection[str] = ()
+    """Those of the names that came in an earlier version, because the client rejects the present one."""
+
+    @property
+    def pairs(self) -> Iterable[tuple[str, str]]:
+        """Names with their versions."""
+        return zip(self.names, self.versions, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,8 @@ class Nack:
     names: tuple[str, ...]
     message: str
     at: float
+    named: bool = False
+    """Whether the client's words have the names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +96,22 @@ class Ledger:
             del self._unanswered[old]
         if error is not None:
             return self._reject(sent, error[:LONGEST_MESSAGE], now)
-        recovered = tuple(name for name in sent.names if self.rejected.pop(name, None)) if self.rejected else ()
+        taken = (name for name in sent.names if name not in sent.standins) if self.rejected else ()
+        recovered = tuple(name for name in taken if self.rejected.pop(name, None))
         self.rejected.pop("", None)
         self.acked_version = sent.version
         return Answer(self.type_url, None, recovered)
 
     def _reject(self, sent: Sent, message: str, now: float) -> Answer:
-        blamed = blamed_names(sent.names, message)
-        nack = Nack(sent.version, blamed, message, now)
-        self.rejected.update(dict.fromkeys(blamed or ("",), nack))
+        named = blamed_names(sent.names, message)
+        blamed = named or sent.names
+        nack = Nack(sent.version, blamed, message, now, named=bool(named))
+        self.rejected.update((name, nack) for name in blamed or ("",) if name not in sent.standins)
         return Answer(self.type_url, nack)
 
-    def sent_names(self, nonce: str) -> tuple[str, ...]:
-        """The resources in a response that waits for its answer."""
-        sent = self._unanswered.get(nonce)
-        return () if sent is None else sent.names
+    def sent(self, nonce: str) -> Sent | None:
+        """A response that waits for its answer."""
+        return self._unanswered.get(nonce)
 
     def forget(self, name: str) -> None:
         """Drops a rejection of a resource that the client no longer is to have."""
@@ -126,12 +140,8 @@ class Ledger:
 
 
 def blamed_names(names: tuple[str, ...], message: str) -> tuple[str, ...]:
-    """The resources that an error text names as whole words; all of them if it names none.
-
-    Envoy applies the others of a rejected CDS or LDS response and lists only the failed ones.
-    """
-    blamed = tuple(name for name in names if name and name in message and _is_word(name, message))
-    return blamed or names
+    """The resources that an error text names as whole words."""
+    return tuple(name for name in names if name and name in message and _is_word(name, message))
 
 
 def _is_word(name: str, message: str) -> bool:

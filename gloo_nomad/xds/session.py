@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from gloo_nomad.xds.clients import TypeState, rejections_of
 from gloo_nomad.xds.ledger import Answer, Ledger
+from gloo_nomad.xds.node_view import NodeView
 from gloo_nomad.xds.order import REMOVALS_AFTER, UPDATES_AFTER, rank
 from gloo_nomad.xds.view import RoleView
 from gloo_nomad.xds.wire import Outgoing
@@ -55,10 +56,11 @@ class Hold:
 class Lane(ABC):
     """One type on one stream."""
 
-    def __init__(self, type_url: str, view: RoleView) -> None:
+    def __init__(self, type_url: str, view: NodeView) -> None:
         self.type_url = type_url
         self.view = view
         self.ledger = Ledger(type_url)
+        self.ledger.rejected.update(view.rejected(type_url))
         self.update_hold = Hold()
         self.removal_hold = Hold()
         self.continues = False
@@ -108,8 +110,8 @@ LaneT = TypeVar("LaneT", bound=Lane)
 class Session(ABC, Generic[LaneT]):
     """One stream of either protocol: requests and changes go in, responses come out in the right order."""
 
-    def __init__(self, view: RoleView, *, patience: float = PATIENCE) -> None:
-        self.view = view
+    def __init__(self, view: RoleView, *, node_id: str = "", patience: float = PATIENCE) -> None:
+        self.view = NodeView(view, node_id)
         self.lanes: dict[str, LaneT] = {}
         self.has_something: bool | None = None
         """Whether the client had resources when the stream began; None before its first request."""

@@ -9,9 +9,10 @@ from typing import Any
 
 from gloo_nomad.resources import CLUSTER, ENDPOINTS
 from gloo_nomad.xds.ledger import Answer, Sent
+from gloo_nomad.xds.node_view import NodeView
 from gloo_nomad.xds.session import Lane, Session, check_names
 from gloo_nomad.xds.subscription import WILDCARD
-from gloo_nomad.xds.view import RoleView, version_text
+from gloo_nomad.xds.view import version_text
 from gloo_nomad.xds.wire import Outgoing
 
 
@@ -22,7 +23,7 @@ class SotwLane(Lane):
     what it would be sent is sent nothing.
     """
 
-    def __init__(self, type_url: str, view: RoleView) -> None:
+    def __init__(self, type_url: str, view: NodeView) -> None:
         super().__init__(type_url, view)
         self._names: frozenset[str] = frozenset()
         self._wildcard = False
@@ -60,6 +61,8 @@ class SotwLane(Lane):
 
     def changed(self, names: Collection[str]) -> None:
         """Looks again at the next chance if the client wants any of the names."""
+        if not self.ledger.rejected.keys().isdisjoint(names):
+            self._forced = True
         if not self._dirty:
             self._dirty = self._wildcard or not self._names.isdisjoint(names)
 
@@ -99,8 +102,26 @@ class SotwLane(Lane):
         for gone in self.ledger.rejected.keys() - set(names):
             self.ledger.forget(gone)
         nonce, version = self.ledger.issue_nonce(self.view.serial), self._version()
-        self.ledger.record(Sent(nonce, now, version, tuple(names), updates=True))
-        return Outgoing(False, self.type_url, nonce, version, tuple(wires[name] for name in names))
+        chosen = tuple(wires[name] for name in names)
+        versions = tuple(wire.version for wire in chosen)
+        standins = self.view.standins(self.type_url)
+        self.ledger.record(Sent(nonce, now, version, tuple(names), True, versions, standins=standins))
+        return Outgoing(False, self.type_url, nonce, version, chosen)
+
+    def settle(self, nonce: str, error: str | None, now: float) -> Answer | None:
+        """Takes the answer to a response over; what it rejects by name is sent as it was last accepted."""
+        sent = self.ledger.sent(nonce)
+        answer = self.ledger.settle(nonce, error, now)
+        if sent is None or answer is None:
+            return answer
+        nack = answer.nack
+        if nack is None:
+            self.view.accept(self.type_url, sent.pairs)
+        elif nack.named or len(sent.names) == 1:
+            blamed = [pair for pair in sent.pairs if pair[0] in nack.names]
+            self.view.reject(self.type_url, blamed, nack)
+            self._dirty = True
+        return answer
 
     def subscribed(self) -> tuple[bool, int]:
         """Whether everything is asked for, and how many names are."""
@@ -122,7 +143,7 @@ class SotwSession(Session[SotwLane]):
         if lane.is_stale(request.response_nonce):
             return None
         error = request.error_detail.message if request.HasField("error_detail") else None
-        answer = lane.ledger.settle(request.response_nonce, error, now) if request.response_nonce else None
+        answer = lane.settle(request.response_nonce, error, now) if request.response_nonce else None
         lane.subscribe(request.resource_names, request.version_info)
         return answer
 

@@ -97,7 +97,7 @@ class Protocol:
     name: str
     delta: bool
     request: Any
-    make_session: Callable[[RoleView], Session[Any]]
+    make_session: Callable[..., Session[Any]]
 
 
 class StreamEndedError(Exception):
@@ -167,12 +167,13 @@ class Stream:
         self._services.admit(self._context, self._node)
         cache, gauge = self._services.cache, self._services.metrics.streams.labels(self._protocol.name)
         view = cache.view(self._node.role, delta=self._protocol.delta)
-        session = self._session = self._protocol.make_session(view)
+        session = self._session = self._protocol.make_session(view, node_id=self._node.node_id)
         self._number = cache.registry.add(self)
         view.attach(self)
         gauge.inc()
         _LOG.info("xds stream opened", node=self._node.node_id, role=view.role, protocol=self._protocol.name)
         try:
+            self._recall_rejections(view)
             with self._services.opened(self):
                 await self._exchange(session, view, first)
         finally:
@@ -223,6 +224,14 @@ class Stream:
             node = self._node
             _LOG.info("xds resources accepted again", node=node.node_id, role=node.role, names=answer.recovered)
             self._services.on_recovery(node.role, node.node_id, answer.type_url, answer.recovered)
+
+    def _recall_rejections(self, view: RoleView) -> None:
+        """What the node rejected on an earlier stream it is not sent again, so it does not say it again."""
+        node = self._node
+        for type_url, name, nacks in view.standbys.rejections(node.node_id):
+            wire = view.wires(type_url).get(name)
+            if wire is not None and wire.version in nacks:
+                self._services.on_nack(node.role, node.node_id, type_url, (name,), nacks[wire.version].message)
 
     def _report_nack(self, type_url: str, nack: Nack) -> None:
         node = self._node

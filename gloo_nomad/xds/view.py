@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from gloo_nomad.resources import NO_RESOURCES, Resources, XdsSnapshot
+from gloo_nomad.xds.standbys import Standbys
 from gloo_nomad.xds.wire import Encoder, Wire, build_wire
 
 _NO_WIRES: Final[Mapping[str, Wire]] = MappingProxyType({})
@@ -24,8 +25,9 @@ class Watcher(Protocol):
 class TypeView:
     """The resources of one type, framed for sending, and the version of all of them together."""
 
-    def __init__(self, type_url: str) -> None:
+    def __init__(self, type_url: str, standbys: Standbys) -> None:
         self.type_url = type_url
+        self._standbys = standbys
         self.resources = NO_RESOURCES
         self.wires: dict[str, Wire] = {}
         self.total = 0
@@ -50,6 +52,8 @@ class TypeView:
         if resource is not None:
             wire = self.wires[name] = build_wire(self.type_url, resource)
             self.total = (self.total + wire.fingerprint) % _MODULUS
+        if old is not None or resource is not None:
+            self._standbys.replaced(self.type_url, name, old, self.wires.get(name))
         return True
 
 
@@ -73,6 +77,7 @@ class RoleView:
         self.serial = 0
         self.encoder = Encoder()
         self.snapshot = XdsSnapshot()
+        self.standbys = Standbys()
         self._types: dict[str, TypeView] = {}
         self._watchers: set[Watcher] = set()
 
@@ -114,7 +119,7 @@ class RoleView:
     def _replace(self, type_url: str, resources: Resources) -> tuple[str, ...]:
         view = self._types.get(type_url)
         if view is None:
-            view = self._types[type_url] = TypeView(type_url)
+            view = self._types[type_url] = TypeView(type_url, self.standbys)
         return view.replace(resources)
 
     def _announce(self, changes: Mapping[str, tuple[str, ...]], *, first: bool) -> None:

@@ -1,6 +1,7 @@
 """Delta and state-of-the-world streams against a simple client: after any history it has what the cache has.
 
-The client rejects every resource whose body is ``bad``. Its requests arrive at once and in order, responses wait in
+The client rejects every resource whose body is ``bad``, with or without its name. Of such a response it takes the
+others if it is of clusters or listeners and says the names, as Envoy does, else nothing. Its requests arrive at once and in order, responses wait in
 an inbox until a rule lets the client read one, so that every interleaving of both directions occurs.
 """
 
@@ -41,15 +42,39 @@ class Published:
         self.view = RoleView("role")
         self.now = 0.0
         self.content: dict[str, dict[str, str]] = {type_url: {} for type_url in TYPES}
+        self.good: dict[tuple[str, str], str] = {}
+        """What the client last accepted while it was published, as long as the resource exists."""
+        self.rejected: set[tuple[str, str]] = set()
+        """What the client rejects, and the server knows it, as long as the resource stays the same."""
+
+    def accept(self, type_url: str, name: str, text: str) -> None:
+        """The client accepts a resource."""
+        if self.content[type_url].get(name) == text:
+            self.good[type_url, name] = text
+
+    def standby(self, type_url: str, name: str) -> str | None:
+        """What the client is to have of a resource whose present version it rejects."""
+        return None if type_url == ENDPOINTS else self.good.get((type_url, name))
+
+    def _change(self, content: dict[str, dict[str, str]]) -> None:
+        before = self.content
+        self.content = {**before, **content}
+        for type_url in content:
+            for name in NAMES:
+                text = self.content[type_url].get(name)
+                if text != before[type_url].get(name):
+                    self.rejected.discard((type_url, name))
+                if text is None:
+                    self.good.pop((type_url, name), None)
 
     def publish(self, content: dict[str, dict[str, str]]) -> None:
         """Replaces the types that are given and publishes all."""
-        self.content.update(content)
+        self._change(content)
         self.view.publish(XdsSnapshot({url: build_resources(texts) for url, texts in self.content.items()}))
 
     def publish_type(self, type_url: str, texts: dict[str, str]) -> None:
         """Replaces one type the quick way."""
-        self.content[type_url] = texts
+        self._change({type_url: texts})
         self.view.publish_type(type_url, build_resources(texts))
 
 
@@ -77,7 +102,7 @@ class DeltaModel:
         self._connect()
 
     def _connect(self) -> None:
-        self.session = DeltaSession(self.published.view, patience=PATIENCE, part_bytes=160)
+        self.session = DeltaSession(self.published.view, node_id="n", patience=PATIENCE, part_bytes=160)
         self.attached = Attached(self.session)
         self.published.view.attach(self.attached)
         self.inbox.clear()
@@ -86,6 +111,7 @@ class DeltaModel:
 
     def reconnect(self) -> None:
         """Loses the stream, opens another and says what it has."""
+        self.session.lanes.clear()
         self.published.view.detach(self.attached)
         self._connect()
         for type_url in self.names:
@@ -129,27 +155,49 @@ class DeltaModel:
             return False
         names = [wire.name for wire in outgoing.wires]
         assert len({*names, *outgoing.removed}) == len(names) + len(outgoing.removed)
+        for wire in outgoing.wires:
+            assert wire.version != BAD or not self._knows(outgoing.type_url, wire.name)
         assert outgoing.nonce not in self.nonces.setdefault(outgoing.type_url, set())
         assert all(self.covers(outgoing.type_url, name) for name in (*names, *outgoing.removed))
         self.nonces[outgoing.type_url].add(outgoing.nonce)
         self.inbox.append(outgoing)
         return True
 
-    def read(self) -> None:
-        """Takes one response from the inbox, applies what is good and answers."""
+    def _knows(self, type_url: str, name: str) -> bool:
+        """Whether the server must not send what was rejected: a name that is asked for gets an answer once more."""
+        asked = name in self.names[type_url] and name not in self.held[type_url]
+        return (type_url, name) in self.published.rejected and not asked
+
+    def restart(self) -> None:
+        """Has nothing any more, and connects anew."""
+        for held in self.held.values():
+            held.clear()
+        self.reconnect()
+
+    def read(self, *, says_names: bool = True) -> None:
+        """Takes one response from the inbox, applies what it can and answers."""
         outgoing = self.inbox.popleft()
-        held = self.held[outgoing.type_url]
-        wanted = [wire for wire in outgoing.wires if self.covers(outgoing.type_url, wire.name)]
+        type_url, held = outgoing.type_url, self.held[outgoing.type_url]
+        wanted = [wire for wire in outgoing.wires if self.covers(type_url, wire.name)]
         rejected = [wire.name for wire in wanted if wire.version == BAD]
-        for wire in wanted:
-            if wire.version != BAD:
-                self._apply(outgoing.type_url, wire.name, wire.version)
-        for name in outgoing.removed:
-            held.pop(name, None)
-        error = status_pb2.Status(code=3, message=f"rejected {' '.join(rejected)}") if rejected else None
-        self._send(outgoing.type_url, nonce=outgoing.nonce, error=error)
+        if not rejected or (says_names and type_url in {CLUSTER, LISTENER}):
+            for wire in wanted:
+                if wire.version != BAD:
+                    self._apply(type_url, wire.name, wire.version)
+            for name in outgoing.removed:
+                held.pop(name, None)
+        if len(rejected) == 1 and (says_names or len(outgoing.wires) == 1):
+            self._note_rejected(outgoing, rejected[0])
+        words = f"rejected {' '.join(rejected)}" if says_names else "no"
+        error = status_pb2.Status(code=3, message=words) if rejected else None
+        self._send(type_url, nonce=outgoing.nonce, error=error)
+
+    def _note_rejected(self, outgoing: Outgoing, name: str) -> None:
+        if self.published.content[outgoing.type_url].get(name) == BAD:
+            self.published.rejected.add((outgoing.type_url, name))
 
     def _apply(self, type_url: str, name: str, version: str) -> None:
+        self.published.accept(type_url, name, version)
         before = self.held[type_url].get(name)
         self.held[type_url][name] = version
         if type_url == CLUSTER and before not in {None, version}:
@@ -164,6 +212,8 @@ class DeltaModel:
             wanted = {name: text for name, text in content.items() if self.covers(type_url, name)}
             good = {name: text for name, text in wanted.items() if text != BAD}
             assert {name: held[name] for name in held if wanted.get(name) != BAD} == good, type_url
+            for name in wanted.keys() - good.keys():
+                assert self.published.standby(type_url, name) in {None, held.get(name)}, (type_url, name)
         for name in self.warming:
             assert self.published.content[ENDPOINTS].get(name, BAD) == BAD or not self.covers(ENDPOINTS, name)
 
@@ -202,11 +252,16 @@ class DeltaMachine(RuleBasedStateMachine):
         """The server sends one response if it has one."""
         self.client.transmit()
 
-    @rule()
-    def read(self) -> None:
+    @rule(says_names=st.booleans())
+    def read(self, says_names: bool) -> None:
         """The client reads one response if there is one."""
         if self.client.inbox:
-            self.client.read()
+            self.client.read(says_names=says_names)
+
+    @rule()
+    def restart(self) -> None:
+        """The client starts anew."""
+        self.client.restart()
 
     @rule(seconds=st.sampled_from([0.1, 1.0, PATIENCE + 1.0]))
     def wait(self, seconds: float) -> None:
@@ -218,15 +273,15 @@ class DeltaMachine(RuleBasedStateMachine):
         """The stream is lost."""
         self.client.reconnect()
 
-    @rule()
-    def settle(self) -> None:
+    @rule(says_names=st.booleans())
+    def settle(self, says_names: bool) -> None:
         """Everything is sent and answered, and then the client has what is published."""
         if not self.published.view.published:
             assert not self.client.transmit()
             return
         for _ in range(1_000):
             if self.client.inbox:
-                self.client.read()
+                self.client.read(says_names=says_names)
             elif not self.client.transmit():
                 break
         assert self.client.session.wake_at(self.published.now) is None
@@ -239,7 +294,7 @@ class DeltaMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Every history ends settled."""
-        self.settle()
+        self.settle(says_names=True)
 
 
 class SotwModel:
@@ -253,8 +308,24 @@ class SotwModel:
         self.version: dict[str, str] = {}
         self.nonce: dict[str, str] = {}
         self.inbox: deque[Outgoing] = deque()
-        self.session = SotwSession(published.view, patience=PATIENCE)
-        published.view.attach(Attached(self.session))
+        self._connect()
+
+    def _connect(self) -> None:
+        self.session = SotwSession(self.published.view, node_id="n", patience=PATIENCE)
+        self.attached = Attached(self.session)
+        self.published.view.attach(self.attached)
+        self.nonce.clear()
+        self.inbox.clear()
+
+    def restart(self) -> None:
+        """Has nothing any more, and connects anew."""
+        self.published.view.detach(self.attached)
+        self.state.clear()
+        self.version.clear()
+        self._connect()
+        self.ever_named = {type_url for type_url, names in self.names.items() if names}
+        for type_url in self.names:
+            self.send(type_url)
 
     def send(self, type_url: str, error: str = "") -> None:
         """A request with what the client wants and has."""
@@ -278,19 +349,26 @@ class SotwModel:
         """Takes one response, keeps it if all of it is good, and answers."""
         outgoing = self.inbox.popleft()
         self.nonce[outgoing.type_url] = outgoing.nonce
-        if any(wire.version == BAD for wire in outgoing.wires):
-            self.send(outgoing.type_url, "there is a bad one")
+        bad = [wire.name for wire in outgoing.wires if wire.version == BAD]
+        if bad:
+            self.send(outgoing.type_url, f"rejected {' '.join(bad)}")
             return
+        for wire in outgoing.wires:
+            self.published.accept(outgoing.type_url, wire.name, wire.version)
         self.version[outgoing.type_url] = outgoing.version
         self.state[outgoing.type_url] = {wire.name: wire.version for wire in outgoing.wires}
         self.send(outgoing.type_url)
+
+    def _due(self, type_url: str, name: str, text: str) -> str:
+        return text if text != BAD else self.published.standby(type_url, name) or BAD
 
     def check_settled(self) -> None:
         """For every type, the client's last accepted state has what it wants, unless a bad one is in it."""
         for type_url, names in self.names.items():
             wildcard = "*" in names or type_url not in self.ever_named
             content = self.published.content[type_url]
-            wanted = {name: text for name, text in content.items() if wildcard or name in names}
+            covered = {name: text for name, text in content.items() if wildcard or name in names}
+            wanted = {name: self._due(type_url, name, text) for name, text in covered.items()}
             if names or wildcard:
                 state = self.state.get(type_url, {})
                 visible = {name: text for name, text in state.items() if wildcard or name in names}
@@ -327,6 +405,11 @@ class SotwMachine(RuleBasedStateMachine):
         """The client reads one response if there is one."""
         if self.client.inbox:
             self.client.read()
+
+    @rule()
+    def restart(self) -> None:
+        """The client starts anew."""
+        self.client.restart()
 
     @rule(seconds=st.sampled_from([0.1, PATIENCE + 1.0]))
     def wait(self, seconds: float) -> None:

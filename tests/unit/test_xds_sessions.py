@@ -299,11 +299,11 @@ def test_the_number_of_names_is_bounded(session_class: type[DeltaSession | SotwS
         ("Error adding/updating cluster(s) web: bad port", ("web",)),
         ("listeners web-2, web: both", ("web", "web-2")),
         ("'web-2' is bad", ("web-2",)),
-        ("nothing is named", ("web", "web-2", "my_web")),
+        ("nothing is named", ()),
         ("my_web", ("my_web",)),
-        ("", ("web", "web-2", "my_web")),
+        ("", ()),
     ],
 )
 def test_blamed_names(message: str, blamed: tuple[str, ...]) -> None:
-    """Names are found as whole words, and none found means all."""
+    """Names are found as whole words."""
     assert blamed_names(("web", "web-2", "my_web"), message) == blamed

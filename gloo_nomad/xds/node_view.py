@@ -1,0 +1,106 @@
+"""What one Envoy is served: what its role is, except for what it rejected."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from gloo_nomad.xds.ledger import Nack
+from gloo_nomad.xds.view import RoleView, version_text
+from gloo_nomad.xds.wire import Wire
+
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
+class _Overlay(Mapping[str, Wire]):
+    """Resources of which a few are others; copies nothing."""
+
+    def __init__(self, served: Mapping[str, Wire], standins: Mapping[str, Wire]) -> None:
+        self._served = served
+        self._standins = standins
+
+    def __getitem__(self, name: str) -> Wire:
+        return self._standins.get(name) or self._served[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._served)
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+
+class NodeView:
+    """A role's view with the eyes of a node; the same as the role's as long as the node rejects nothing."""
+
+    def __init__(self, view: RoleView, node_id: str = "") -> None:
+        self._view = view
+        self._node: object = node_id or object()
+
+    @property
+    def published(self) -> bool:
+        """Whether the role was published."""
+        return self._view.published
+
+    @property
+    def serial(self) -> int:
+        """The number of the role's last publication."""
+        return self._view.serial
+
+    def wires(self, type_url: str) -> Mapping[str, Wire]:
+        """The resources of a type for this node."""
+        served = self._view.wires(type_url)
+        standins = self.standins(type_url)
+        return _Overlay(served, standins) if standins else served
+
+    def total(self, type_url: str) -> int:
+        """The sum of the fingerprints of a type."""
+        total, served = self._view.total(type_url), self._view.wires(type_url)
+        standins = self.standins(type_url)
+        return total + sum(wire.fingerprint - served[name].fingerprint for name, wire in standins.items())
+
+    def version(self, type_url: str) -> str:
+        """The version of a type as a whole."""
+        return version_text(self.total(type_url))
+
+    def standins(self, type_url: str) -> Mapping[str, Wire]:
+        """By name: the last accepted versions that are served in place of what the node rejected."""
+        return {} if self._view.standbys.is_empty else dict(self._standins(type_url))
+
+    def _standins(self, type_url: str) -> Iterator[tuple[str, Wire]]:
+        for name, versions in self._rejections(type_url):
+            kept = self._view.standbys.kept(type_url, name)
+            if kept is not None and kept.version not in versions:
+                yield name, kept
+
+    def withheld(self, type_url: str) -> frozenset[str]:
+        """What the node rejected and nothing can stand in for."""
+        if self._view.standbys.is_empty:
+            return _NOTHING
+        return frozenset(name for name, _ in self._rejections(type_url)) - self.standins(type_url).keys()
+
+    def rejected(self, type_url: str) -> dict[str, Nack]:
+        """By name: why the node rejected what is served now."""
+        served = self._view.wires(type_url)
+        return {name: versions[served[name].version] for name, versions in self._rejections(type_url)}
+
+    def _rejections(self, type_url: str) -> Iterator[tuple[str, Mapping[str, Nack]]]:
+        served = self._view.wires(type_url)
+        for url, name, versions in self._view.standbys.rejections(self._node):
+            if url == type_url and name in served and served[name].version in versions:
+                yield name, versions
+
+    def accept(self, type_url: str, versions: Iterable[tuple[str, str]]) -> None:
+        """The node took these names in these versions."""
+        served, standbys = self._view.wires(type_url), self._view.standbys
+        present = [(name, version) for name, version in versions if name in served]
+        standbys.accepted(type_url, present, served)
+        if not standbys.is_empty:
+            for name, version in present:
+                if served[name].version == version:
+                    standbys.take_back(type_url, name, self._node)
+
+    def reject(self, type_url: str, versions: Iterable[tuple[str, str]], nack: Nack) -> None:
+        """The node did not take these names in these versions; what meanwhile changed is forgotten at once."""
+        served = self._view.wires(type_url)
+        for name, version in versions:
+            kept = self._view.standbys.kept(type_url, name)
+            if name in served and version in {served[name].version, kept.version if kept else ""}:
+                self._view.standbys.reject(type_url, name, self._node, version, nack)
