@@ -53,6 +53,10 @@ class XdsCache:
         if role not in self._whole:
             self._whole[role] = RoleView(role, delta=False, tentative=self.tentative)
             self._follow(role)
+            whole = self._whole[role] = RoleView(role, delta=False)
+            source = self._views.get(role)
+            if source is not None and source.published:
+                whole.publish(source.snapshot)
         return self._whole[role]
 
     def _follow(self, role: str) -> None:
@@ -60,6 +64,7 @@ class XdsCache:
         source = self._views.get(role)
         if role in self._whole and source is not None and source.published:
             self._whole[role].publish(source.snapshot)
+            self.release(self._whole[role])
 
     def release(self, view: RoleView) -> None:
         """Forgets a role that nobody published, or a view of the state of the world, if nobody waits any longer."""

@@ -146,5 +146,9 @@ class RoleView:
 
     @property
     def is_unused(self) -> bool:
-        """Whether no stream waits and nothing is kept that would be lost: all that was published is, for delta."""
-        return not (self._watchers or (self.delta and (self.published or self.snapshot.types)))
+        """Whether no stream waits and nothing is kept that would be lost.
+
+        That is what was published, for delta, and what Envoys rejected that may come back.
+        """
+        published = self.delta and (self.published or bool(self.snapshot.types))
+        return not (self._watchers or published or not self.standbys.is_empty)

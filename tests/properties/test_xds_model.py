@@ -1,8 +1,9 @@
 """Delta and state-of-the-world streams against a simple client: after any history it has what the cache has.
 
 The client rejects every resource whose body is ``bad``, with or without its name. Of such a response it takes the
-others if it is of clusters or listeners and says the names, as Envoy does, else nothing. Its requests arrive at once and in order, responses wait in
-an inbox until a rule lets the client read one, so that every interleaving of both directions occurs.
+others if it is of clusters or listeners and says the names, as Envoy does, else nothing. Its requests arrive at once
+and in order, responses wait in an inbox until a rule lets the client read one, so that every interleaving of both
+directions occurs.
 """
 
 from collections import deque
