@@ -51,9 +51,7 @@ class XdsCache:
         if delta:
             return self._view(role)
         if role not in self._whole:
-            self._whole[role] = RoleView(role, delta=False, tentative=self.tentative)
-            self._follow(role)
-            whole = self._whole[role] = RoleView(role, delta=False)
+            whole = self._whole[role] = RoleView(role, delta=False, tentative=self.tentative)
             source = self._views.get(role)
             if source is not None and source.published:
                 whole.publish(source.snapshot)

@@ -40,6 +40,11 @@ class NodeView:
         return self._view.published
 
     @property
+    def tentative(self) -> bool:
+        """Whether what is published may be older than what the node has."""
+        return self._view.tentative
+
+    @property
     def serial(self) -> int:
         """The number of the role's last publication."""
         return self._view.serial
