@@ -59,6 +59,11 @@ golden: setup ## write the expected files of the golden tests anew; the diff is 
 bench: setup servers ## run the benchmark suite; CASES="change idle" SIZES="200 1000", BENCH=full for a release
 	@$(BIN)/python -m tests.benchmarks
 
+KILLS ?= 100
+.PHONY: kills
+kills: setup servers ## three replicas, and the leader killed KILLS times (100) under traffic
+	@KILLS='$(KILLS)' $(BIN)/python -m pytest -q -s -o timeout=7200 tests/servers/test_replicas.py -k killed_leaders
+
 bench-check: setup servers ## measure again; fails if a ratio is over 10 % worse than in docs/benchmarks.json
 	@$(BIN)/python -m tests.benchmarks.check
 

@@ -191,5 +191,5 @@ def _known_role(view: AdminView, role: str) -> str:
 
 
 def is_ready(view: AdminView) -> bool:
-    """Whether every source has listed once and the first configuration is in service."""
-    return view.published() and all(source.listed for source in view.sources())
+    """Whether every source has listed once and the first configuration is in service, and stays so."""
+    return view.published() and not view.stopping() and all(source.listed for source in view.sources())

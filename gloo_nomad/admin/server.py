@@ -28,7 +28,7 @@ Page = Callable[[Request], Awaitable[Response]]
 _LINKS: Final = (
     ("/metrics", "metrics for Prometheus"),
     ("/healthz", "the state of each source; 200 while the process works"),
-    ("/readyz", "200 once every source has listed and the first configuration is in service"),
+    ("/readyz", "200 from the first complete configuration on, until this process is told to stop"),
     ("/problems", "what is wrong with which object"),
     ("/clients", "connected Envoys and what they rejected"),
     ("/snapshots/config", "all objects; ?kind=VirtualService&namespace=...&name=..."),
@@ -88,6 +88,8 @@ class _Pages:
         waiting = [source.name for source in self._view.sources() if not source.listed]
         if not self._view.published():
             waiting.append("first configuration")
+        if self._view.stopping():
+            waiting.append("the end of this process")
         ready = is_ready(self._view)
         return JSONResponse({"ready": ready, "waitingFor": waiting}, 200 if ready else 503)
 

@@ -64,6 +64,8 @@ class AdminView:
     sources: Callable[[], Sequence[SourceState]] = tuple
     published: Callable[[], bool] = lambda: True
     """Whether the first complete configuration is in service."""
+    stopping: Callable[[], bool] = lambda: False
+    """Whether this process is about to end."""
     snapshot: Callable[[], ConfigSnapshot] = ConfigSnapshot
     settings: Callable[[], settings_pb2.Settings] = settings_pb2.Settings
     proxies: Callable[[], Sequence[Proxy]] = tuple

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -114,12 +114,13 @@ class Discovery:
             entry = stored.get(ref)
             document = codec.encode(upstream, entry.status if entry else None, kind=UPSTREAM)
             writes.append(Write(UPSTREAM.key(root, ref), codec.to_yaml(document).encode(), version))
-        outcomes = await txn_cas(self.client, writes)
-        for ref, version in plan.deletes.items():
-            with suppress(ValueError):  # a key that no client of ours can name
-                await self.client.kv_delete(UPSTREAM.key(root, ref), cas=version)
-        written = sum(1 for outcome in outcomes.values() if outcome.index)
-        log.info("upstreams_written", written=written, deleted=len(plan.deletes))
+        deletes = [Write(UPSTREAM.key(root, ref), None, version) for ref, version in plan.deletes.items()]
+        outcomes = await txn_cas(self.client, [*writes, *deletes], self.leader.fence())
+        gone = {delete.key for delete in deletes}
+        done = [key for key, outcome in outcomes.items() if outcome.index]
+        log.info(
+            "upstreams_written", written=len([key for key in done if key not in gone]), deleted=len(gone & {*done})
+        )
 
 
 async def watch_catalog(discovery: Discovery, catalog: Catalog) -> None:

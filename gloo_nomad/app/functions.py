@@ -157,7 +157,7 @@ class Functions:
         if not self.leader.held.is_set():
             return False
         key = UPSTREAM.key(self.engine.settings.root_key, ref)
-        outcomes = await txn_cas(self.client, [Write(key, value, entry.version)])
+        outcomes = await txn_cas(self.client, [Write(key, value, entry.version)], self.leader.fence())
         if not outcomes[key].index:
             return False
         log.info("functions_written", upstream=str(ref), kind=wanted.metadata.annotations.get(ANNOTATION, "none"))

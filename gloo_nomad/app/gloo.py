@@ -73,7 +73,8 @@ def leader_for(client: ConsulClient, engine: Engine, role: str) -> Leader:
     """The candidate for the lock of a role."""
     settings = engine.base
     name = f"{role} {socket.gethostname()} {os.getpid()}"
-    return Leader(client, f"{settings.root_key}/gloo-nomad/leader/{settings.write_namespace}/{role}", name)
+    key = f"{settings.root_key}/gloo-nomad/leader/{settings.write_namespace}/{role}"
+    return Leader(client, key, name, ttl=max(int(settings.own("leaderSessionSeconds")), 1))
 
 
 async def write_statuses(engine: Engine, client: ConsulClient) -> None:
@@ -90,11 +91,16 @@ async def write_statuses(engine: Engine, client: ConsulClient) -> None:
 
 
 def admin_view(
-    engine: Engine, sources: Sources, cache: XdsCache | None, keeper: LastKnownKeeper | None = None
+    engine: Engine,
+    sources: Sources,
+    cache: XdsCache | None,
+    keeper: LastKnownKeeper | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> AdminView:
     """What the admin pages show of this process."""
     return AdminView(
         sources=lambda: _source_states(sources),
+        stopping=stopping,
         published=engine.published.is_set if cache is not None else engine.begun.is_set,
         snapshot=lambda: engine.store.snapshot,
         settings=lambda: engine.settings.message,

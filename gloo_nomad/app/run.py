@@ -75,21 +75,19 @@ def roles_for(settings: RuntimeSettings, asked: Iterable[str]) -> frozenset[str]
 
 async def run(settings: RuntimeSettings, roles: frozenset[str]) -> None:
     """Runs until SIGTERM or SIGINT; raises what ended it otherwise."""
-    main = asyncio.current_task()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(LoopFailures())
     stopping = asyncio.Event()
 
     def stop() -> None:
-        if not stopping.is_set() and main is not None:
+        if not stopping.is_set():
             stopping.set()
             log.info("stopping")
-            main.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     try:
-        await _run_roles(settings, roles)
+        await _run_roles(settings, roles, stopping)
     except asyncio.CancelledError:
         if not stopping.is_set():
             raise
@@ -100,7 +98,7 @@ async def run(settings: RuntimeSettings, roles: frozenset[str]) -> None:
     log.info("stopped")
 
 
-async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
+async def _run_roles(settings: RuntimeSettings, roles: frozenset[str], stopping: asyncio.Event) -> None:
     use_one_arena()
     check_clients(settings)
     if "gloo" in roles:
@@ -124,6 +122,7 @@ async def _run_roles(settings: RuntimeSettings, roles: frozenset[str]) -> None:
             process.hold_back()
         async with asyncio.TaskGroup() as tasks:
             process.start(tasks)
+            tasks.create_task(process.end(stopping, asyncio.current_task()), name="end")
             log.info("running", roles=sorted(roles))
 
 
@@ -157,8 +156,9 @@ class _Process:
         if "gloo" in roles and client is not None:
             watches.append(IdentityWatch(self.engine, IdentityProvider(client)))
         self.sources = Sources(self.engine, client, kinds, with_secrets=self.translates, watches=watches)
+        self.stopping = asyncio.Event()
         self.keeper = open_keeper(settings, self.engine, self.sources) if "gloo" in roles else None
-        self.view = admin_view(self.engine, self.sources, self.cache, self.keeper)
+        self.view = admin_view(self.engine, self.sources, self.cache, self.keeper, self.stopping.is_set)
         self.metrics = Metrics(self.view)
         self.engine.outputs = self._outputs()
 
@@ -224,6 +224,15 @@ class _Process:
             tasks.create_task(keep_running(name, job), name=name)
         if self.cache is not None:
             tasks.create_task(serve_xds(self.engine, self.cache, self.metrics, self.sources.serving_states), name="xds")
+
+    async def end(self, stopping: asyncio.Event, main: "asyncio.Task[Any] | None") -> None:
+        """Ends everything when told to: first nobody is sent here any more, and a moment later the rest follows."""
+        await stopping.wait()
+        self.stopping.set()
+        if self.cache is not None and len(self.cache.registry):
+            await asyncio.sleep(float(self.engine.base.own("stopGraceSeconds")))
+        if main is not None:
+            main.cancel()
 
     def _side_jobs(self) -> dict[str, Job]:
         engine = self.engine

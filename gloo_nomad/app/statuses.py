@@ -41,7 +41,7 @@ async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader, rou
             translation, problems = engine.translation, found
             standings.update(translation.proxies, problems)
         try:
-            written = await writer.write(writer.differing(dict(reported(engine)), standings.of))
+            written = await writer.write(writer.differing(dict(reported(engine)), standings.of), leader.fence())
         except WorldError as failure:
             log.warning("statuses_not_written", reason=str(failure))
             await asyncio.sleep(RETRY_SECONDS)

@@ -17,6 +17,7 @@ from gloo_nomad.api.kinds import PROXY, SETTINGS
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.clients.consul import ConsulClient
+from gloo_nomad.clients.consul_cas import Write, txn_cas
 from gloo_nomad.clients.http import ConflictError, WorldError
 from gloo_nomad.gateway.stored import pack
 from gloo_nomad.proxies import Proxy
@@ -110,7 +111,8 @@ class ProxyKeeper:
         stored = (await self.client.kv_get(key)).pairs
         if stored and stored[0].text() == value:
             return
-        if not await self.client.kv_put(key, value, cas=stored[0].modify_index if stored else 0):
+        write = Write(key, value, stored[0].modify_index if stored else 0)
+        if not (await txn_cas(self.client, [write], self.leader.fence()))[key].index:
             raise ConflictError(f"{key} was changed by somebody else")
 
     async def _delete_others(self, settings: RuntimeSettings, wanted: dict[Ref, Proxy]) -> None:
@@ -120,7 +122,7 @@ class ProxyKeeper:
             decoded = codec.decode(PROXY, entry.text())
             if decoded.message is None or decoded.ref.ref in wanted or not set(_labels(decoded)) >= set(LABELS.items()):
                 continue
-            await self.client.kv_delete(entry.key, cas=entry.modify_index)
+            await txn_cas(self.client, [Write(entry.key, None, entry.modify_index)], self.leader.fence())
             log.info("proxy_deleted", key=entry.key)
 
     @staticmethod

@@ -39,6 +39,7 @@ from gloo_nomad.clients.consul_answers import (
     decode_pairs,
     decode_registered,
     decode_roots,
+    decode_session,
     decode_txn,
 )
 from gloo_nomad.clients.consul_transport import Callback, Endpoints, Params, T, Transport, dumps
@@ -198,10 +199,15 @@ class ConsulClient:
     # --- sessions and locks
 
     async def session_create(self, name: str, ttl: int, behavior: str = "release", lock_delay: int = 15) -> str:
-        """A session that ends *ttl* seconds (10 to 86,400) after its last renewal; its id."""
-        if not 10 <= ttl <= 86_400 or behavior not in {"release", "delete"}:
-            raise ValueError("a session lives 10 to 86400 seconds and its behaviour is release or delete")
-        return str(await self._api.session.create(name=name, ttl=ttl, behavior=behavior, lock_delay=lock_delay))
+        """A session that ends *ttl* seconds after its last renewal; its id.
+
+        Consul takes 10 to 86,400, and less where its ``session_ttl_min`` says so, which the library does not know.
+        """
+        if not 1 <= ttl <= 86_400 or behavior not in {"release", "delete"}:
+            raise ValueError("a session lives 1 to 86400 seconds and its behaviour is release or delete")
+        params = [("dc", self.options.datacenter)] if self.options.datacenter else []
+        wanted = {"Name": name, "TTL": f"{ttl}s", "Behavior": behavior, "LockDelay": f"{lock_delay}s"}
+        return await self._transport.put(decode_session, "/v1/session/create", params, dumps(wanted), self._headers())
 
     async def session_renew(self, session: str) -> bool:
         """Keeps a session; False if it has ended already."""

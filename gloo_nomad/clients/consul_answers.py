@@ -323,6 +323,15 @@ def _seen(response: Any, found: F) -> F:
     return found
 
 
+class _Session(msgspec.Struct, frozen=True):
+    ID: str
+
+
+def decode_session(response: Any) -> str:
+    """The id of a session that was created."""
+    return msgspec.json.decode(response.content, type=_Session).ID
+
+
 def _index(response: Any) -> int:
     """The index of an answer; without one it is no answer (a proxy's error page, an agent without a leader)."""
     return int(response.headers["X-Consul-Index"])

@@ -17,14 +17,14 @@ from gloo_nomad.api import codec
 from gloo_nomad.api.kinds import KINDS, StatusStyle
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.clients.consul import ConsulClient
-from gloo_nomad.clients.consul_cas import Write, txn_cas
+from gloo_nomad.clients.consul_cas import MAX_WRITES, Fence, Write, txn_cas
 from gloo_nomad.reports import Problem
 from gloo_nomad.store.change import Entry
 from gloo_nomad.store.statuses import Status, is_same, status_of
 
 log = structlog.get_logger(__name__)
 
-BATCH: Final = 64
+BATCH: Final = MAX_WRITES
 READS_AT_ONCE: Final = 8
 
 
@@ -76,23 +76,26 @@ class StatusWriter:
         self._forget(entries)
         return found
 
-    async def write(self, differing: Iterable[tuple[ObjectRef, Entry, Status]]) -> int:
-        """Writes statuses; how many. Raises ``clients.http.WorldError`` when Consul fails."""
+    async def write(self, differing: Iterable[tuple[ObjectRef, Entry, Status]], fence: Fence | None = None) -> int:
+        """Writes statuses, while the lock of the *fence* is held; how many.
+
+        Raises ``clients.http.WorldError`` when Consul fails, or refuses because the lock is lost.
+        """
         todo = list(differing)
         written = 0
         took = 0.0
         for start in range(0, len(todo), BATCH):
             await asyncio.sleep(took)  # half of the time is for what serves Envoys
             began = time.monotonic()
-            written += await self._write_batch(todo[start : start + BATCH])
+            written += await self._write_batch(todo[start : start + BATCH], fence)
             took = time.monotonic() - began
         return written
 
-    async def _write_batch(self, batch: list[tuple[ObjectRef, Entry, Status]]) -> int:
+    async def _write_batch(self, batch: list[tuple[ObjectRef, Entry, Status]], fence: Fence | None) -> int:
         gate = asyncio.Semaphore(READS_AT_ONCE)
         prepared = await asyncio.gather(*(self._prepare(gate, *differing) for differing in batch))
         objects = {write.key: (ref, entry) for (ref, entry, _), write in zip(batch, prepared, strict=True) if write}
-        outcomes = await txn_cas(self.client, [write for write in prepared if write is not None])
+        outcomes = await txn_cas(self.client, [write for write in prepared if write is not None], fence)
         written = [objects[key] for key, outcome in outcomes.items() if outcome.index]
         self._done.update(written)
         return len(written)

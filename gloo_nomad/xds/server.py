@@ -1,5 +1,6 @@
 """The xDS server: discovery services, health and reflection on one gRPC port."""
 
+import asyncio
 import socket
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from gloo_nomad.xds.services import SERVICES, build_handlers
 from gloo_nomad.xds.stream import NackCallback, RecoveryCallback, StreamServices, ignore_nack, ignore_recovery
 
 DEFAULT_ADDRESS: Final = "0.0.0.0:9977"
+STAGGER: Final = 1.0
+"""Seconds within which the streams of a server that stops are ended, one after the other."""
 _MIB: Final = 1024 * 1024
 
 
@@ -67,13 +70,17 @@ class XdsServer:
             await self._health.set(name, status)
 
     async def stop(self, grace: float = 2.0) -> None:
-        """Ends all streams with a status on which Envoy connects to another server, then closes the port.
+        """Ends all streams with a status on which Envoy connects to another server.
 
-        Waits at most ``grace`` seconds for calls that are under way.
+        The port is closed first, so that none comes back here; then the streams end one after the other within
+        ``STAGGER`` seconds, because the other servers need not have all of them at once. Calls that are still under
+        way ``grace`` seconds later are cut.
         """
         await self.set_serving(serving=False)
-        self._services.stop()
-        await self._server.stop(grace)
+        closing = asyncio.create_task(self._server.stop(STAGGER + grace), name="xds closing")
+        await asyncio.sleep(0)
+        await self._services.stop(STAGGER)
+        await closing
 
     async def wait(self) -> None:
         """Returns when the server has stopped."""

@@ -24,6 +24,9 @@ from gloo_nomad.xds.wire import Outgoing
 FIRST_REQUEST_SECONDS: Final = 30.0
 """How long a stream may stay without saying who it is."""
 
+MOST_PAUSE: Final = 0.02
+"""Seconds between the ends of two streams of a server that stops."""
+
 LONGEST_ROLE: Final = 512
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -78,16 +81,20 @@ class StreamServices:
     def opened(self, stream: "Stream") -> Iterator[None]:
         """Counts a stream as open while it is served."""
         self._open.add(stream)
+        if self.stopping:
+            stream.end()
         try:
             yield
         finally:
             self._open.discard(stream)
 
-    def stop(self) -> None:
-        """Ends every stream as soon as it has sent what is under way."""
+    async def stop(self, seconds: float = 0.0) -> None:
+        """Ends every stream as soon as it has sent what is under way, one after the other within *seconds*."""
         self.stopping = True
-        for stream in tuple(self._open):
-            stream.wake()
+        streams = tuple(self._open)
+        for stream in streams:
+            stream.end()
+            await asyncio.sleep(min(seconds / len(streams), MOST_PAUSE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +154,7 @@ class Stream:
         self._number = 0
         self._node = Node("", "", "", "")
         self._session: Session[Lane] | None = None
+        self._ending = False
 
     async def run(self) -> None:
         """Serves the stream until the client leaves, breaks the protocol, or the server stops."""
@@ -254,7 +262,7 @@ class Stream:
         while True:
             self._awake.clear()
             await self._write_all(session, view)
-            if self._services.stopping:
+            if self._ending:
                 raise StreamEndedError(grpc.StatusCode.UNAVAILABLE, "this server is stopping, connect to another one")
             await self._sleep(session)
 
@@ -288,6 +296,11 @@ class Stream:
         """Tells the session what a publication changed."""
         if self._session is not None:
             self._session.resources_changed(type_url, names)
+
+    def end(self) -> None:
+        """Ends the stream, with what is under way sent."""
+        self._ending = True
+        self.wake()
 
     def wake(self) -> None:
         """Lets the writer look for something to send."""

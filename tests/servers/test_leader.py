@@ -11,6 +11,7 @@ import pytest
 
 from gloo_nomad.clients.address import Address
 from gloo_nomad.clients.consul import ConsulClient, ConsulOptions
+from gloo_nomad.clients.consul_cas import FencedOutError, Write, txn_cas
 from gloo_nomad.clients.http import WorldError
 from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.store.leader import SESSION_TTL, Leader
@@ -128,6 +129,37 @@ def test_who_dies_loses_it_within_the_sessions_life(consul: ConsulAgent, root_ke
         assert await gave_up < SESSION_TTL
         assert await took_over < 2 * SESSION_TTL + 2
         assert holder(consul, candidates.key) == f"second {root_key}"
+
+    run(consul.port, f"{root_key}/lock", scenario)
+
+
+def test_who_slept_through_the_end_of_it_writes_nothing(consul: ConsulAgent, root_key: str) -> None:
+    """What a former leader still has in hand is refused by Consul, although nobody else changed that key."""
+
+    async def scenario(candidates: Candidates) -> None:
+        first = candidates.start(f"first {root_key}")
+        await until(first.held.is_set)
+        fence, small, large = first.fence(), f"{root_key}/small", f"{root_key}/large"
+        found = await txn_cas(first.client, [Write(small, b"one", 0), Write(large, b"1" * 400_000, 0)], fence)
+        assert all(written.index for written in found.values())
+        late = [
+            [Write(small, b"two", found[small].index)],
+            [Write(small, None, found[small].index)],
+            [Write(large, b"2" * 400_000, found[large].index)],
+        ]
+        second = candidates.start(f"second {root_key}")
+        consul.request("PUT", f"session/destroy/{fence.session}")
+        await until(second.held.is_set)
+        for writes in late:
+            with pytest.raises(FencedOutError):
+                await txn_cas(first.client, writes, fence)
+        assert (consul.get(small), (consul.get(large) or b"")[:1]) == (b"one", b"1")
+        await until(lambda: not first.held.is_set())
+        with pytest.raises(FencedOutError):
+            first.fence()
+        found = await txn_cas(second.client, [*late[0], Write(large, None, found[large].index)], second.fence())
+        assert all(written.index for written in found.values())
+        assert (consul.get(small), consul.get(large)) == (b"two", None)
 
     run(consul.port, f"{root_key}/lock", scenario)
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -98,6 +99,26 @@ async def test_stopping_tells_the_clients() -> None:
         assert "stopping" in await client.ending_text()
         assert time.monotonic() - began < 2.0
         assert world.cache.clients() == ()
+
+
+@in_loop
+async def test_stopping_leaves_nothing() -> None:
+    """Many streams end one after the other, nobody can come back, and no task is left."""
+    async with AsyncExitStack() as stack, open_world() as world:
+        world.publish(clusters=resources("a"))
+        clients = [await stack.enter_async_context(DeltaClient(world.address, node_id=f"{i}")) for i in range(20)]
+        for client in clients:
+            await client.subscribe(CLUSTER)
+            await client.accept()
+        stopping, left = asyncio.create_task(world.server.stop(5.0)), set()
+        while not stopping.done():
+            left.add(len(world.cache.clients()))
+            await asyncio.sleep(0.002)
+        assert len(left) > 5
+        assert {await client.ending() for client in clients} == {grpc.StatusCode.UNAVAILABLE}
+        assert {task.get_name() for task in asyncio.all_tasks() if "xds" in task.get_name()} == set()
+        with pytest.raises(OSError, match="Connect call failed"):
+            await asyncio.open_connection("127.0.0.1", world.server.port)
 
 
 @in_loop

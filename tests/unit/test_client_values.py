@@ -113,7 +113,7 @@ def test_batches_are_what_consul_takes() -> None:
 
     assert [write for batch in found for write in batch] == writes
     assert max(len(batch) for batch in found) <= MAX_OPERATIONS
-    assert all(sum(len(write.value) * 4 // 3 for write in batch) <= MAX_BYTES for batch in found)
+    assert all(sum(write.size for write in batch) <= MAX_BYTES for batch in found)
 
 
 @pytest.mark.parametrize(
