@@ -4,6 +4,7 @@ Where the reference exports the same thing, its name is exported as well, so tha
 (its names have ``/`` and ``.``, which its exporter writes as ``_``). The xDS server adds its own to the same registry.
 """
 
+import asyncio
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -84,6 +85,7 @@ class _States(Collector):
         build = GaugeMetricFamily("gloo_nomad_build_info", "The version that runs.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
+        yield GaugeMetricFamily("gloo_nomad_tasks", "Tasks of the event loop.", value=_count_tasks())
         yield from self._sources()
         yield from self._objects()
         problems = self._view.problems()
@@ -162,6 +164,14 @@ def _last_known(kept: LastKnown | None) -> Iterator[Metric]:
     yield GaugeMetricFamily(f"{name}_served", told, value=int(bool(kept.since)))
     yield GaugeMetricFamily(f"{name}_written_seconds", "Unix time of what is on disk.", value=kept.written)
     yield GaugeMetricFamily(f"{name}_failing", "1 while it cannot be kept in full.", value=int(bool(kept.failure)))
+
+
+def _count_tasks() -> int:
+    """How many there are; 0 where no event loop runs, as in a page that is made by a command."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
 
 
 def _problems(problems: Problems) -> Iterator[Metric]:
