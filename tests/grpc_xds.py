@@ -121,7 +121,7 @@ async def calling(address: str, node_id: str = "grpc-client") -> AsyncIterator[C
 async def answering(status: str) -> AsyncIterator[int]:
     """A gRPC service that answers with that health; its port."""
     server = aio.server()
-    servicer = health.aio.HealthServicer()
+    servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     await servicer.set("", health_pb2.HealthCheckResponse.ServingStatus.Value(status))
     port = server.add_insecure_port("127.0.0.1:0")
