@@ -9,7 +9,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 QUICK := not consul and not nomad and not bao and not envoy
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock proto docs servers check format test test-quick golden bench bench-check bench-page soak demo demo-nomad image test-containers audit sbom seed clean
+.PHONY: help setup lock proto docs servers check format test test-quick golden bench bench-check bench-page soak fuzz demo demo-nomad image test-containers audit sbom seed clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-check: setup servers ## measure again; fails if a ratio is over 10 % worse
 
 bench-page: setup ## make the figures of the last `make bench` those of the release: docs/benchmarks.*
 	@$(BIN)/python -m tests.benchmarks.page
+
+fuzz: setup ## hostile input for FUZZ_SECONDS=60 in total, led by coverage; FUZZ_TARGET=codec for one target
+	@exec $(BIN)/python -m tests.fuzz
 
 soak: setup servers ## load, change, reconnects and faults for SOAK_MINUTES=5; errors or growing memory fail it
 	@exec $(BIN)/python -m tests.soak
