@@ -33,6 +33,7 @@ proto: setup ## generate gloo_nomad/api/gen from gloo_nomad/api/proto
 
 docs: setup ## write docs/contract.md: every field of the contract, and what becomes of it
 	@$(BIN)/python .ci/contract
+	@$(BIN)/python -m tests.xds_cases
 
 servers: ## leave .servers/consul and .servers/nomad: the installed ones, or built by Go once
 	@bash .ci/servers

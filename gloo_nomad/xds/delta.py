@@ -3,6 +3,7 @@
 From Envoy's documentation, "xDS REST and gRPC protocol", sections "Incremental xDS" and "Resource warming".
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from gloo_nomad.resources import CLUSTER, ENDPOINTS, ROUTES, VIRTUAL_HOST
@@ -51,6 +52,13 @@ class DeltaSession(Session[DeltaLane]):
         if hosts is not None and request.type_url == ROUTES and request.resource_names_unsubscribe:
             hosts.forget_routes({name for name in request.resource_names_unsubscribe if not lane.holds(name)})
         return answer
+
+    def resources_changed(self, type_url: str, names: Collection[str]) -> None:
+        """Resources of a type were added, changed or removed; virtual hosts depend on their RouteConfiguration."""
+        super().resources_changed(type_url, names)
+        hosts = self._host_lane()
+        if type_url == ROUTES and hosts is not None:
+            hosts.routes_changed(names)
 
     def next_response(self, now: float) -> Outgoing | None:
         """The next response; what belongs to the resources in it is sent again after it.

@@ -31,6 +31,10 @@ class VirtualHostLane(DeltaLane):
         self._forced.update(name for name in theirs if name in wires)
         self._mark(theirs)
 
+    def routes_changed(self, routes: Collection[str]) -> None:
+        """RouteConfigurations came, changed or went: what was left undone for want of one is looked at again."""
+        self._mark([name for name in {*self.view.wires(VIRTUAL_HOST), *self._known} if _routes_of(name) in routes])
+
     def forget_routes(self, routes: Collection[str]) -> None:
         """The client gave RouteConfigurations up, and their virtual hosts with them."""
         self._drop([name for name in self._known if _routes_of(name) in routes])

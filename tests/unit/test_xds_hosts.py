@@ -108,6 +108,15 @@ def test_routes_that_the_client_gave_up() -> None:
     assert names(bench.send()) == ("VirtualHost", ["r/b"], [])
 
 
+def test_routes_that_come_back_at_once() -> None:
+    """A virtual host that went while its RouteConfiguration was away is taken from a client that noticed nothing."""
+    bench = serving({"r/a": "1"}, "r")
+    bench.publish(routes={}, hosts={})
+    bench.publish(routes=ROUTED, hosts={})
+    assert names(bench.send()) == ("VirtualHost", [], ["r/a"])
+    assert bench.send() is None
+
+
 def test_a_pending_update_of_what_is_gone() -> None:
     """A slow client is not sent a virtual host that was taken away together with its RouteConfiguration."""
     bench = serving({"r/a": "1"}, "r")
