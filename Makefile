@@ -31,7 +31,7 @@ lock: setup ## write .ci/requirements.lock anew from pyproject.toml (UPGRADE=1: 
 proto: setup ## generate gloo_nomad/api/gen from gloo_nomad/api/proto
 	@$(BIN)/python .ci/proto
 
-docs: setup ## write docs/contract.md: every field of the contract, and what becomes of it
+docs: setup ## write docs/contract.md (every field, and what becomes of it) and the cases of docs/xds.md
 	@$(BIN)/python .ci/contract
 	@$(BIN)/python -m tests.xds_cases
 

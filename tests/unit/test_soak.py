@@ -56,6 +56,12 @@ def test_memory_that_grows(tmp_path: Path, log: Path) -> None:
     assert judge(outcome(tmp_path, per_hour=2.0), 3.0, log) == []
 
 
+def test_a_short_run(tmp_path: Path, log: Path) -> None:
+    """Minutes say little: only what is far too steep fails."""
+    assert judge(outcome(tmp_path, per_hour=10.0, seconds=900), 1.0, log) == []
+    assert len(judge(outcome(tmp_path, per_hour=40.0, seconds=900), 1.0, log)) == 1
+
+
 def test_descriptors_that_grow(tmp_path: Path, log: Path) -> None:
     """One more each minute is a leak."""
     (line,) = judge(outcome(tmp_path, leak=1 / 60), 1.0, log)
