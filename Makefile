@@ -97,5 +97,5 @@ seed: setup ## write consul-kv-seed/ to the Consul of CONSUL_HTTP_ADDR
 	@$(BIN)/gloo-nomad apply consul-kv-seed/
 
 clean: ## remove what the other targets made inside the checkout
-	@rm -rf .venv .audit .servers .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage dist build
+	@rm -rf .venv .audit .servers .demo .fuzz .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
