@@ -17,7 +17,7 @@ from gloo_nomad.resources import ROUTES, VIRTUAL_HOST, Resource, XdsSnapshot
 from gloo_nomad.xds.delta import DeltaSession
 from gloo_nomad.xds.view import RoleView
 from gloo_nomad.xds.wire import Outgoing
-from tests.properties.test_xds_model import BAD, PATIENCE, Attached, build_resources
+from tests.xds_published import BAD, PATIENCE, Attached, build_resources
 
 CONFIGS = ("one", "two")
 HOSTS = tuple(f"{config}/{name}" for config in CONFIGS for name in "abc")
@@ -40,7 +40,7 @@ class HostsMachine(RuleBasedStateMachine):
         self._connect()
 
     def _connect(self) -> None:
-        self.session = DeltaSession(self.view, patience=PATIENCE)
+        self.session = DeltaSession(self.view, node_id="n", patience=PATIENCE)
         self.attached = Attached(self.session)
         self.view.attach(self.attached)
         self.inbox.clear()

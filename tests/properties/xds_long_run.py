@@ -13,7 +13,8 @@ from hypothesis.database import InMemoryExampleDatabase
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.properties.test_xds_hosts_model import HostsMachine
-from tests.properties.test_xds_model import DeltaMachine, SotwMachine
+from tests.properties.test_xds_model import DeltaMachine
+from tests.properties.test_xds_model_sotw import SotwMachine
 
 MACHINES: Final = (DeltaMachine, SotwMachine, HostsMachine)
 _HISTORIES: Final = 200

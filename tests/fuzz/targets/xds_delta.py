@@ -7,7 +7,8 @@ from google.protobuf.message import DecodeError
 
 from gloo_nomad.xds.delta import DeltaSession
 from gloo_nomad.xds.session import ProtocolViolationError
-from tests.properties.test_xds_model import BAD, NAMES, TYPES, DeltaModel, Published
+from tests.properties.test_xds_model import DeltaModel
+from tests.xds_published import BAD, NAMES, TYPES, Published
 
 _BODIES: Final = ("v1", "v2", "v3", BAD)
 
@@ -23,7 +24,7 @@ def fuzz(data: bytes) -> None:
 def _send_requests(data: bytes) -> None:
     published = Published()
     published.publish({type_url: dict.fromkeys(NAMES, "v1") for type_url in TYPES})
-    session = DeltaSession(published.view)
+    session = DeltaSession(published.view, node_id="n")
     for payload in data.split(b"\xff\xfe"):
         try:
             request = discovery_pb2.DeltaDiscoveryRequest.FromString(payload)
