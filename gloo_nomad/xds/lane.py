@@ -62,7 +62,9 @@ class DeltaLane(Lane):
         self._give_up(change.given_up)
         if first or change.wildcard_ended:
             self._drop(
-                name for name in {*self._known, *self._updates, *self._forced} if not self.subscription.covers(name)
+                name
+                for name in {*self._known, *self._updates, *self._forced, *self._removals, *self._answers}
+                if not self.subscription.covers(name)
             )
         self._ask(name for name in change.asked if not (first and name in self._known))
         self._mark(change.asked)
@@ -155,10 +157,11 @@ class DeltaLane(Lane):
         if applied:
             self.view.accept(self.type_url, [pair for pair in sent.pairs if pair[0] not in nack.names])
         elif sent.names:
-            self._known.update(dict.fromkeys(sent.removed, ON_ITS_WAY))
+            removed = [name for name in sent.removed if self.subscription.covers(name)]
+            self._known.update(dict.fromkeys(removed, ON_ITS_WAY))
             half = len(sent.names) // 2
             self._try_again([others] if found else [sent.names[:half], sent.names[half:]])
-            self._mark(sent.removed)
+            self._mark(removed)
         if found:
             self.view.reject(self.type_url, [pair for pair in sent.pairs if pair[0] in nack.names], nack)
             self._forced.difference_update(self.view.withheld(self.type_url) & set(nack.names))
@@ -178,8 +181,11 @@ class DeltaLane(Lane):
                 self._known.pop(name, None)
 
     def _try_again(self, parts: Iterable[Iterable[str]]) -> None:
-        """Sends resources again, each part in a response of its own, before anything else."""
-        for part in reversed([frozenset(part) for part in parts]):
+        """Sends resources again, each part in a response of its own, before anything else.
+
+        What the client gave up meanwhile is not among them.
+        """
+        for part in reversed([frozenset(filter(self.subscription.covers, part)) for part in parts]):
             if part:
                 self._apart.appendleft(part)
                 self._ask(name for name in part if name in self.view.wires(self.type_url))
