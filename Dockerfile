@@ -52,7 +52,7 @@ LABEL org.opencontainers.image.title="gloo-nomad" \
 COPY --from=build /opt/gloo-nomad /opt/gloo-nomad
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin gloo && \
     mkdir --mode 0750 /var/lib/gloo-nomad && chown gloo: /var/lib/gloo-nomad
-ENV PATH=/opt/gloo-nomad/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/gloo-nomad/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001
 EXPOSE 9977 9966 9091 9095
 STOPSIGNAL SIGTERM

@@ -294,11 +294,11 @@ class TestSpeed:
         computes = [compute(number) for number in range(3_000)]
         durations = []
         for _ in range(6):
-            start = time.perf_counter()
+            start = time.process_time()
             for number, run in enumerate(computes):
                 memo.track(number, (), snapshot, run)
             memo.sweep()
-            durations.append(time.perf_counter() - start)
+            durations.append(time.process_time() - start)
             snapshot = changed(snapshot, "x", {refs[5_000]: Value()})
 
         assert min(durations[1:]) < 0.090
