@@ -13,7 +13,6 @@ from gloo_nomad.acceptance.descriptors import descriptor_fault
 from gloo_nomad.api.gen import upstream_pb2
 from gloo_nomad.clients.grpc_reflection import Reflected
 from gloo_nomad.discovery.rest_functions import FoundFunctions
-from gloo_nomad.upstreams import nomad
 
 ANNOTATION: Final = "gloo-nomad/discovered-functions"
 _TYPES: Final = ("static", "consul")
@@ -57,10 +56,8 @@ def _look_for_rest(rest: Any, mark: str) -> Look | None:
 
 
 def service_spec(upstream: upstream_pb2.Upstream) -> Any:
-    """The ``serviceSpec`` of an Upstream whose addresses are known; None for other types, and services of Nomad."""
+    """The ``serviceSpec`` of an Upstream whose addresses are known; None for other types."""
     kind = upstream.WhichOneof("upstream_type")
-    if nomad.is_meant(upstream):
-        return None
     return getattr(upstream, kind).service_spec if kind in _TYPES else None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gloo_nomad.clients.address import Address, Tls, parse_address
 from gloo_nomad.clients.consul import ConsulClient, ConsulOptions
-from gloo_nomad.clients.http import NotFoundError, UnreachableError
+from gloo_nomad.clients.http import BadAnswerError, UnreachableError
 from gloo_nomad.clients.vault import VaultClient, VaultOptions
 from gloo_nomad.demo.certificates import Authority
 from gloo_nomad.demo.consul import ConsulAgent
@@ -61,7 +61,7 @@ async def ask_in_thread(address: Address, tls: Tls) -> None:
     """A request through the transport of the blocking libraries; that Consul is no Vault shows that it arrived."""
     client = VaultClient(VaultOptions(address, tls=tls))
     try:
-        with pytest.raises(NotFoundError):
+        with pytest.raises(BadAnswerError):
             await client.look_up_token()
     finally:
         await client.close()
