@@ -123,7 +123,10 @@ def _task_tokens(nomad: NomadAgent) -> dict[str, tuple[str, str]]:
         except psutil.NoSuchProcess:
             continue
         if "--role" in line:
-            found[line[line.index("--role") + 1]] = (environ.get("CONSUL_HTTP_TOKEN", ""), environ.get("VAULT_TOKEN", ""))
+            found[line[line.index("--role") + 1]] = (
+                environ.get("CONSUL_HTTP_TOKEN", ""),
+                environ.get("VAULT_TOKEN", ""),
+            )
     return found
 
 
