@@ -93,7 +93,7 @@ def test_shards_agree_with_a_plain_reader(consul: ConsulAgent, story: list[tuple
                 entries = listener.store.entries(UPSTREAM.name)
                 return {ref: (entry.version, entry.value) for ref, entry in entries.items()} == expected
 
-            await listener.until(agrees, seconds=90)
+            await listener.until(agrees, seconds=30)
         await writer.kv_delete_tree(f"{root}/")
         await client.close()
         await writer.close()

@@ -68,7 +68,7 @@ def test_a_vault_that_comes_later(place: Place, new_openbao: Callable[..., OpenB
     daemon.put("VirtualService", "plain", host("plain.test", direct("plain")))
     daemon.put("VirtualService", "tls", host("tls.test", direct("tls"), tls="cert"))
     missing = {"vault", "pki", "first configuration"}
-    wait_until(lambda: set(daemon.waiting_for()) == missing, "only what is in Vault being missing", 30)
+    wait_until(lambda: set(daemon.waiting_for()) == missing, "only what is in Vault being missing", 10)
     assert first_listeners(daemon, 1.0) is None
 
     vault = new_openbao(port=port)
