@@ -6,7 +6,6 @@ kind by a manifest's ``kind``, by the place where it lies (see ``tree``), or by 
 """
 
 import difflib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,16 +16,14 @@ from google.protobuf.message import Message
 
 from gloo_nomad.api import codec
 from gloo_nomad.api.codec import Rejection
+from gloo_nomad.api.documents import MAX_DOCUMENTS, TOO_MANY, Part, split_documents
 from gloo_nomad.api.kinds import ENDPOINT, GATEWAY, KINDS, PROXY, Kind
-from gloo_nomad.api.mistakes import FieldError
+from gloo_nomad.api.mistakes import DocumentError, FieldError
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Problem, Severity
 
-MAX_DOCUMENTS: Final = 10_000
-MAX_LINES: Final = 20_000
 UNKNOWN: Final = "Document"
 """Stands for the kind in the name of what is no object; the name is then the place where it was read."""
-_SEPARATOR: Final = re.compile(rb"^---(?:[ \t][^\n]*)?\r?$", re.MULTILINE)
 _NO_KIND: Final = "the fields do not say what kind of object this is: give apiVersion, kind and spec"
 _COMMON: Final = frozenset({"metadata", "namespaced_statuses", "status"})
 
@@ -60,13 +57,15 @@ def parse_documents(
 ) -> tuple[Document, ...]:
     """All objects in *text*; *kind* and *expected* are what the place says, if it says anything."""
     found: list[Document] = []
-    parts = _split(text)
+    try:
+        parts = _split(text)
+    except DocumentError as failure:
+        return (_no_object(origin, Rejection("", str(failure))),)
     for number, part in enumerate(parts, 1):
         place = origin if len(parts) == 1 else f"{origin}, document {number}"
-        found.extend(_parse_part(part, place, kind, expected))
+        found.extend(_parse_part(part.in_place(), place, kind, expected))
         if len(found) > MAX_DOCUMENTS:
-            rejection = Rejection("", f"more than {MAX_DOCUMENTS} documents; split them")
-            return (_no_object(origin, rejection),)
+            return (_no_object(origin, Rejection("", TOO_MANY)),)
     return tuple(found)
 
 
@@ -80,24 +79,14 @@ def read_document(text: bytes) -> dict[str, Any] | Rejection:
         return Rejection("", str(error))
 
 
-def _split(text: bytes) -> tuple[bytes, ...]:
-    """The documents in a text, each below as many empty lines as were above it: messages name lines of the text."""
+def _split(text: bytes) -> list[Part]:
+    """The documents in a text. Raises ``DocumentError`` for too many."""
     if text.lstrip()[:1] == b"[":
         try:
-            return tuple(bytes(raw) for raw in msgspec.json.decode(text, type=list[msgspec.Raw]))
+            return [Part(bytes(raw)) for raw in msgspec.json.decode(text, type=list[msgspec.Raw])]
         except msgspec.DecodeError:
-            return (text,)
-    parts: list[bytes] = []
-    above = 0
-    for part in _SEPARATOR.split(text):
-        if _has_content(part):
-            parts.append(b"\n" * min(above, MAX_LINES) + part)
-        above += part.count(b"\n")
-    return tuple(parts) or (b"",)
-
-
-def _has_content(part: bytes) -> bool:
-    return any(line.strip() and not line.lstrip().startswith(b"#") for line in part.splitlines())
+            return [Part(text)]
+    return split_documents(text)
 
 
 def _parse_part(text: bytes, origin: str, kind: Kind | None, expected: Ref | None) -> Iterator[Document]:
@@ -118,7 +107,7 @@ def _decode(text: bytes, document: dict[str, Any], origin: str, kind: Kind | Non
         return _no_object(origin, found)
     decoded = codec.decode(found, text, expected)
     ref = decoded.ref if decoded.ref.name else _written_name(found, document)
-    return Document(origin, ref, decoded.message, decoded.rejection, decoded.status, text)
+    return Document(origin, ref, decoded.message, decoded.rejection, decoded.status, text.lstrip(b"\n"))
 
 
 def _no_object(origin: str, rejection: Rejection, kind: Kind | None = None, expected: Ref | None = None) -> Document:

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 
 from gloo_nomad.api import codec
 from gloo_nomad.api.codec import Decoded, Rejection
+from gloo_nomad.api.documents import split_documents
 from gloo_nomad.api.kinds import Kind
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.sources.documents import split_documents
 
 MAX_FILE: Final = 16 * 1024 * 1024
 """Bytes of one file, which may hold many documents."""
@@ -102,9 +102,9 @@ def read_objects(folder: Path, path: str, stamp: Stamp, before: Mapping[Ref, Dec
         return {ref: _rejected(stamp.kind, ref, path, Rejection("", f"{reason}")) for ref in before or [fallback]}
     objects: dict[Ref, Decoded] = {}
     nameless: list[Rejection] = []
-    for position, text in enumerate(documents, 1):
+    for position, document in enumerate(documents, 1):
         place = path if len(documents) == 1 else f"document {position} of {path}"
-        _add(objects, nameless, stamp.kind, place, text)
+        _add(objects, nameless, stamp.kind, place, document.in_place())
     return _name(objects, nameless, stamp.kind, path, [ref for ref in before if ref not in objects] or [fallback])
 
 

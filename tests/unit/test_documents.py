@@ -2,7 +2,8 @@
 
 import pytest
 
-from gloo_nomad.sources.documents import split_documents
+from gloo_nomad.api.documents import MAX_DOCUMENTS, MAX_LINES, split_documents
+from gloo_nomad.api.mistakes import DocumentError
 
 
 @pytest.mark.parametrize(
@@ -24,11 +25,33 @@ from gloo_nomad.sources.documents import split_documents
 )
 def test_split(text: bytes, documents: list[bytes]) -> None:
     """A text is split where YAML says so, and nowhere else."""
-    assert [document.strip() for document in split_documents(text)] == documents
+    assert [document.text.strip() for document in split_documents(text)] == documents
 
 
 def test_line_numbers_are_those_of_the_file() -> None:
     """Each document begins on the line on which it stands."""
-    second = split_documents(b"a: 1\nb: 2\n---\nc: 3\n")[1]
+    second = split_documents(b"a: 1\nb: 2\n---\nc: 3\n")[1].in_place()
 
     assert second.split(b"\n").index(b"c: 3") == 3
+
+
+def test_comments_with_blanks_behind_them() -> None:
+    """Lines that end as on Windows cost no more than others, however many comments stand in front."""
+    (document,) = split_documents(b"# a licence \r\n" * 5_000 + b"a: 1\r\n")
+
+    assert document.text.endswith(b"a: 1\r\n")
+
+
+def test_many_small_documents() -> None:
+    """Lines above are counted, not kept: neither many documents nor many lines take memory."""
+    documents = split_documents(b"---\na\n" * MAX_DOCUMENTS)
+    assert sum(len(document.text) for document in documents) < 4 * MAX_DOCUMENTS
+
+    (document,) = split_documents(b"# nothing\n---\n" * MAX_LINES + b"a: 1")
+    assert len(document.in_place()) < MAX_LINES + 10
+
+
+def test_too_many_documents() -> None:
+    """The number of documents of a text is bounded."""
+    with pytest.raises(DocumentError, match=f"more than {MAX_DOCUMENTS} documents"):
+        split_documents(b"---\na: 1\n" * (MAX_DOCUMENTS + 1))

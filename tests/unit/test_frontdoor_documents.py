@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from gloo_nomad.api.documents import MAX_DOCUMENTS
 from gloo_nomad.api.kinds import KINDS
 from gloo_nomad.api.refs import ObjectRef, Ref
-from gloo_nomad.frontdoor.documents import MAX_DOCUMENTS, UNKNOWN, parse_documents
+from gloo_nomad.frontdoor.documents import UNKNOWN, parse_documents
 from gloo_nomad.frontdoor.naming import ALIASES, check_name, kind_named
 from gloo_nomad.frontdoor.tree import read_paths
 
