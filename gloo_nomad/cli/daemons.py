@@ -3,18 +3,17 @@
 import asyncio
 import datetime as dt
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import aiohttp
-
 from gloo_nomad.cli.checking import ERROR, OK, WARN, Finding
 from gloo_nomad.cli.place import Place, opened_client
-from gloo_nomad.clients.http import WorldError
+from gloo_nomad.clients.address import parse_address
+from gloo_nomad.clients.http import HttpOptions, HttpSession, WorldError
 
-DEFAULT_ADMIN: Final = "127.0.0.1:9091"
+DEFAULT_PORT: Final = 9091
+DEFAULT_ADMIN: Final = f"127.0.0.1:{DEFAULT_PORT}"
 SERVICE: Final = "gloo-xds"
 ADMIN_PORT: Final = "admin_port"
 """Metadata of that service in Consul: the port of the instance's admin pages."""
@@ -68,24 +67,24 @@ async def check_daemons(addresses: Sequence[str], *, problems: bool = False) -> 
 
 
 async def _ask(address: str) -> Daemon | Finding:
-    base = address if "://" in address else f"http://{address}"
     try:
-        async with aiohttp.ClientSession(base, timeout=aiohttp.ClientTimeout(ADMIN_SECONDS)) as session:
+        where = parse_address(address, DEFAULT_PORT)
+        session = HttpSession(HttpOptions("gloo-nomad", where, max_body=MAX_ANSWER))
+        try:
             pages = ("/healthz", "/readyz", "/clients", "/problems")
             return Daemon(*await asyncio.gather(*(_page(session, path) for path in pages)))
-    except aiohttp.ClientConnectorError as failure:
-        reason = os.strerror(failure.errno) if failure.errno and failure.errno > 0 else str(failure.os_error)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as failure:
-        reason = str(failure) or type(failure).__name__
-    return Finding(ERROR, "daemon", f"the admin pages at {address} do not answer: {reason}; {REMEDY}")
+        finally:
+            await session.close()
+    except (WorldError, ValueError) as failure:
+        return Finding(ERROR, "daemon", f"the admin pages do not answer: {failure}; {REMEDY}")
 
 
-async def _page(session: aiohttp.ClientSession, path: str) -> Any:
-    async with session.get(path) as answer:
-        body = await answer.content.read(MAX_ANSWER)
-        if "json" not in answer.content_type:
-            raise ValueError(f"{path} answers {answer.content_type}, not JSON")
-        return json.loads(body)
+async def _page(session: HttpSession, path: str) -> Any:
+    answer = await session.request("GET", path, timeout=ADMIN_SECONDS)
+    found = answer.headers.get("Content-Type", "nothing")
+    if "json" not in found:
+        raise ValueError(f"{path} answers {found}, not JSON")
+    return json.loads(answer.body)
 
 
 def _judge(daemon: Daemon) -> Iterator[Finding]:

@@ -339,6 +339,10 @@ def test_check_daemon_of_a_folder(tmp_path: Path, free_port: Callable[[], int]) 
                 ("error", "VirtualService\ngloo-system.a", "virtualHost: is wrong"),
                 ("warning", "VirtualService\ngloo-system.a", "is odd"),
             ]
+        many = tuple(Problem(Severity.ERROR, ref, "virtualHost", f"is wrong: {i:0200}") for i in range(5_000))
+        async with admin(AdminView(problems=lambda: many)) as address:
+            told = [one.message for one in await check_daemons([address], problems=True)]
+            assert "and 4800 more problems; see /problems" in told
             both = await check_daemons([address, f"127.0.0.1:{free_port()}"])
             assert [one.subject.partition("\n")[0] for one in both] == ["daemon", "Envoys"]
 
