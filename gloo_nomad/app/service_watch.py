@@ -13,8 +13,9 @@ from gloo_nomad.clients.dns import find_addresses
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.sources.consul_services import MAX_QUERIES
 from gloo_nomad.sources.host_names import HostNames
+from gloo_nomad.sources.service_sweep import ServiceKey
 from gloo_nomad.sources.source import SourceState, cancel
-from gloo_nomad.sources.wanted_services import ServiceKey, WantedSource
+from gloo_nomad.sources.wanted_services import WantedSource
 from gloo_nomad.store.change import Change
 
 

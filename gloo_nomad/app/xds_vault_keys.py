@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
-import tenacity
 
 from gloo_nomad.api.gen import secret_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.app.surviving import keep_running
 from gloo_nomad.app.vault import VaultMessage, vault_client, vaults_of
-from gloo_nomad.clients.http import BadAnswerError, WorldError
+from gloo_nomad.clients.blocking import retry_for_ever
+from gloo_nomad.clients.http import BadAnswerError
 from gloo_nomad.clients.vault import VaultClient
 from gloo_nomad.settings import RuntimeSettings, SettingsError
 from gloo_nomad.sources.source import SourceState, cancel
@@ -81,10 +81,7 @@ class VaultKeys:
 
     async def issue(self) -> None:
         """Returns with new keys; until then the old ones stay in service, also after their end."""
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(WorldError), wait=BACK_OFF, before_sleep=self._failed
-        )
-        async for attempt in retrying:
+        async for attempt in retry_for_ever(self._state.reporter(_PART), back_off=BACK_OFF):
             with attempt:
                 await self._issue_once()
         self._state.succeed(_PART)
@@ -103,9 +100,6 @@ class VaultKeys:
         except KeyMistakeError as mistake:
             raise BadAnswerError(f"what {request.mount_path} issued cannot be used: {mistake}") from None
         self._renew_at = issued.renew_at
-
-    def _failed(self, state: tenacity.RetryCallState) -> None:
-        self._state.fail(_PART, str(state.outcome.exception() if state.outcome else ""))
 
 
 def _client_for(request: CertificateRequest, settings: RuntimeSettings) -> VaultClient:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 import tenacity
+from tenacity.wait import wait_base
 
 from gloo_nomad.clients.http import WorldError
 
@@ -94,8 +95,21 @@ class Pace:
             await self.sleep(self._due - now)
 
 
-BACK_OFF: Final = tenacity.wait_fixed(0.1) + tenacity.wait_random_exponential(multiplier=0.2, max=5)
+_BACK_OFF: Final = tenacity.wait_fixed(0.1) + tenacity.wait_random_exponential(multiplier=0.2, max=5)
 """After a failure: 0.1 s and up to twice as much random time as before, at most 5.1 s."""
+
+
+def retry_for_ever(
+    report: Report, *, back_off: wait_base = _BACK_OFF, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> tenacity.AsyncRetrying:
+    """Tries again after each ``WorldError``, which *report* is told; success is left to the caller to tell."""
+
+    def failed(state: tenacity.RetryCallState) -> None:
+        failure = state.outcome.exception() if state.outcome else None
+        report(failure if isinstance(failure, WorldError) else None)
+
+    retried = tenacity.retry_if_exception_type(WorldError)
+    return tenacity.AsyncRetrying(retry=retried, wait=back_off, before_sleep=failed, sleep=sleep)
 
 
 Query = Callable[[int, float], Awaitable[A]]
@@ -130,15 +144,7 @@ async def watch_index(
 
 async def _ask(query: Query[A], asked: int, wait: float, report: Report, pace: Pace) -> tuple[int, A, float]:
     """The next answer, the index that it was asked with, and the seconds that it took."""
-
-    def failed(state: tenacity.RetryCallState) -> None:
-        failure = state.outcome.exception() if state.outcome else None
-        report(failure if isinstance(failure, WorldError) else None)
-
-    retrying = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type(WorldError), wait=BACK_OFF, before_sleep=failed, sleep=pace.sleep
-    )
-    async for attempt in retrying:
+    async for attempt in retry_for_ever(report, sleep=pace.sleep):
         with attempt:
             asked = asked if attempt.retry_state.attempt_number == 1 else 0
             began = pace.clock()

@@ -191,9 +191,9 @@ class ConsulClient:
 
     async def txn(self, operations: Sequence[Mapping[str, Any]]) -> TxnAnswer:
         """One transaction, at most 64 operations: its answer, whose ``Errors`` are set if it was rolled back."""
-        params = [("dc", self.options.datacenter)] if self.options.datacenter else []
+        passing = frozenset({409})
         return await self._transport.put(
-            decode_txn, "/v1/txn", params, dumps(operations), self._headers(), passing=frozenset({409})
+            decode_txn, "/v1/txn", self._dc(""), dumps(operations), self._headers(), passing=passing
         )
 
     # --- sessions and locks
@@ -205,9 +205,10 @@ class ConsulClient:
         """
         if not 1 <= ttl <= 86_400 or behavior not in {"release", "delete"}:
             raise ValueError("a session lives 1 to 86400 seconds and its behaviour is release or delete")
-        params = [("dc", self.options.datacenter)] if self.options.datacenter else []
         wanted = {"Name": name, "TTL": f"{ttl}s", "Behavior": behavior, "LockDelay": f"{lock_delay}s"}
-        return await self._transport.put(decode_session, "/v1/session/create", params, dumps(wanted), self._headers())
+        return await self._transport.put(
+            decode_session, "/v1/session/create", self._dc(""), dumps(wanted), self._headers()
+        )
 
     async def session_renew(self, session: str) -> bool:
         """Keeps a session; False if it has ended already."""
@@ -235,11 +236,10 @@ class ConsulClient:
         """True for a token that Consul knows, False where ACLs are off; ForbiddenError for one that it does not."""
         target, headers = f"/v1/acl/token/self?{urlencode(self._scope(OWN_SCOPE))}", self._headers()
         answer = await self._session.request("GET", target, headers=headers)
-        text = answer.body[:1024].decode(errors="replace")
-        if answer.status == HTTPStatus.UNAUTHORIZED and "disabled" in text:
+        if answer.status == HTTPStatus.UNAUTHORIZED and "disabled" in answer.text:
             return False
         if answer.status != HTTPStatus.OK:
-            raise refusal(answer.status, f"Consul at {self.options.address}, token", text)
+            raise refusal(answer.status, f"Consul at {self.options.address}, token", answer.text)
         return True
 
     # --- services
@@ -252,23 +252,15 @@ class ConsulClient:
         reading: Reading = READ_STALE,
         *,
         passing: bool = True,
+        connect: bool = False,
     ) -> HealthAnswer:
-        """The instances of a service, only those all of whose checks pass unless *passing* is false."""
-        params = [*([("passing", "1")] if passing else []), *self._scope(scope)]
-        return await self._fresh(decode_health, f"/v1/health/service/{name}", params, blocking, reading)
+        """The instances of a service, only those all of whose checks pass unless *passing* is false.
 
-    async def health_connect(
-        self,
-        name: str,
-        scope: Scope = OWN_SCOPE,
-        blocking: Blocking = AT_ONCE,
-        reading: Reading = READ_STALE,
-        *,
-        passing: bool = True,
-    ) -> HealthAnswer:
-        """The same for those through which the mesh reaches the service: its sidecars, or itself if it is native."""
+        With *connect* those through which the mesh reaches it: its sidecars, or itself if it is native.
+        """
+        path = f"/v1/health/{'connect' if connect else 'service'}/{name}"
         params = [*([("passing", "1")] if passing else []), *self._scope(scope)]
-        return await self._fresh(decode_health, f"/v1/health/connect/{name}", params, blocking, reading)
+        return await self._fresh(decode_health, path, params, blocking, reading)
 
     async def registered_service(self, name: str) -> tuple[RegisteredEntry, ...]:
         """All instances of a service, also those whose checks fail, with their metadata."""

@@ -117,7 +117,7 @@ class Transport(base.HTTPClient):  # type: ignore[misc]  # the library has no ty
 
 def _check(answer: HttpAnswer, where: str) -> None:
     if answer.status >= 400:
-        raise refusal(answer.status, where, answer.body[:1024].decode(errors="replace"))
+        raise refusal(answer.status, where, answer.text)
     if answer.status >= 300:
         raise BadAnswerError(
             f"{where}: {answer.status}, a redirect that is not followed; check the address and the key"

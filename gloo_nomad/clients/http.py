@@ -125,6 +125,11 @@ class HttpAnswer:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def text(self) -> str:
+        """Its beginning, for messages."""
+        return self.body[:1024].decode(errors="replace")
+
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:

@@ -170,7 +170,7 @@ class NomadClient:
         answer = await self._session.request("GET", "/.well-known/jwks.json")
         if answer.status >= 300:
             where = f"Nomad at {self.options.address}, /.well-known/jwks.json"
-            raise refusal(answer.status, where, answer.body[:1024].decode(errors="replace"))
+            raise refusal(answer.status, where, answer.text)
         found: dict[str, Any] = _decode(answer, dict[str, Any])
         return found
 
@@ -189,7 +189,7 @@ class NomadClient:
         )
         if answer.status >= 300:
             where = f"Nomad at {self.options.address}, {'/'.join((endpoint.ENDPOINT, *path))}"
-            raise refusal(answer.status, where, answer.body[:1024].decode(errors="replace"))
+            raise refusal(answer.status, where, answer.text)
         return answer
 
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
-import tenacity
 
-from gloo_nomad.clients.blocking import BACK_OFF, Report
-from gloo_nomad.clients.http import BadRequestError, ForbiddenError, NotFoundError, WorldError
+from gloo_nomad.clients.blocking import Report, retry_for_ever
+from gloo_nomad.clients.http import BadRequestError, ForbiddenError, NotFoundError
 from gloo_nomad.clients.token import Token
 from gloo_nomad.clients.vault_logins import Login
 
@@ -106,14 +105,7 @@ class Session:
 
     async def keep(self, report: Report) -> None:
         """Keeps the token alive for ever. Failures are reported, and tried again with a back-off that is bounded."""
-
-        def failed(state: tenacity.RetryCallState) -> None:
-            failure = state.outcome.exception() if state.outcome else None
-            report(failure if isinstance(failure, WorldError) else None)
-
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(WorldError), wait=BACK_OFF, before_sleep=failed
-        )
+        retrying = retry_for_ever(report)
         while True:
             lifetime: Lifetime = await retrying(self._remaining)
             report(None)

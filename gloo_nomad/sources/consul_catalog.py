@@ -9,7 +9,7 @@ from gloo_nomad.clients.blocking import watch_index
 from gloo_nomad.clients.consul import READ_STALE, Blocking, ConsulClient, Reading, Scope
 from gloo_nomad.clients.consul_answers import NamesAnswer
 from gloo_nomad.clients.http import WorldError
-from gloo_nomad.sources.source import SourceState, cancel
+from gloo_nomad.sources.source import SourceState, cancel, raise_defects
 
 Names = Mapping[str, tuple[str, ...]]
 """Tags of services, by name."""
@@ -53,7 +53,7 @@ class ConsulCatalog:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                _raise_defects(keeper, *self._watching.values())
+                raise_defects([keeper, *self._watching.values()])
                 now = dict(sorted(self._known.items()))
                 if now.keys() == self._watching.keys() and now != sent:
                     sent = now
@@ -102,10 +102,3 @@ class ConsulCatalog:
                     self._wake.set()
         finally:
             self._wake.set()
-
-
-def _raise_defects(*tasks: "asyncio.Task[None]") -> None:
-    """Only a defect of this program ends a watch: it must not stay hidden."""
-    for task in tasks:
-        if task.done():
-            task.result()

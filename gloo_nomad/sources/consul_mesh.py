@@ -15,8 +15,8 @@ from gloo_nomad.clients.blocking import Query, Report, watch_index
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.consul_answers import LeafAnswer, RootsAnswer
 from gloo_nomad.clients.http import BadRequestError, ForbiddenError, NotFoundError, ServerError, WorldError
-from gloo_nomad.sources.source import SourceState, cancel
-from gloo_nomad.sources.wanted_services import ServiceKey
+from gloo_nomad.sources.service_sweep import ServiceKey
+from gloo_nomad.sources.source import SourceState, cancel, raise_defects
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.mesh import MESH_IDENTITY, MeshIdentity, parse_spiffe
 
@@ -69,9 +69,7 @@ class ConsulMeshSource:
 
     async def _follow_wanted(self) -> None:
         """Ends the queries of whom we were, and begins those of whom we are."""
-        for task in self._watching:
-            if task.done():
-                task.result()  # only a defect of this program ends a watch: it must not stay hidden
+        raise_defects(self._watching)
         if self._wanted == self._service:
             return
         await cancel(self._watching)

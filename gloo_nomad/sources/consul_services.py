@@ -17,7 +17,8 @@ from gloo_nomad.clients.consul import (
 )
 from gloo_nomad.clients.consul_answers import HealthAnswer, HealthEntry
 from gloo_nomad.sources.service_changes import QUERIES, ServiceChanges
-from gloo_nomad.sources.wanted_services import ServiceKey, WantedServices
+from gloo_nomad.sources.service_sweep import ServiceKey
+from gloo_nomad.sources.wanted_services import WantedServices
 from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances, parse_place
 
 MAX_QUERIES: Final = 90
@@ -50,6 +51,12 @@ class ConsulServicesSource(WantedServices[HealthAnswer]):
     """Watches the instances of wanted services. Their places are the texts of ``store.services.Place``."""
 
     QUERIES_OF_PLACE = QUERIES
+    NAME = "consul-services"
+    KIND = CONSUL_SERVICE
+    CONNECT = False
+    """Whether they are reached through the mesh."""
+    MAX_QUERIES = MAX_QUERIES
+    """Blocking queries at a time where the constructor is told no other number."""
 
     def __init__(
         self,
@@ -57,13 +64,13 @@ class ConsulServicesSource(WantedServices[HealthAnswer]):
         *,
         wait: float = 60.0,
         choice: Choice = PASSING,
-        max_queries: int = MAX_QUERIES,
-        name: str = "consul-services",
+        max_queries: int | None = None,
+        name: str = "",
     ) -> None:
         """*wait* is the longest wait of a query in seconds; at most *max_queries* are open at a time."""
-        super().__init__(name, CONSUL_SERVICE, wait=wait, max_queries=max_queries)
+        most = self.MAX_QUERIES if max_queries is None else max_queries
+        super().__init__(name or self.NAME, self.KIND, wait=wait, max_queries=most)
         self._client = client
-        self._health = client.health_service
         self._choice = choice
         self._own_datacenter = ""
         self._asking = asyncio.Lock()
@@ -82,7 +89,9 @@ class ConsulServicesSource(WantedServices[HealthAnswer]):
             async with self._asking:
                 self._own_datacenter = self._own_datacenter or await self._client.own_datacenter()
         passing = self._choice.only_passing
-        return await self._health(key[1], scope, blocking, reading, passing=passing)
+        return await self._client.health_service(
+            key[1], scope, blocking, reading, passing=passing, connect=self.CONNECT
+        )
 
     def _take(self, key: ServiceKey, answer: HealthAnswer) -> None:
         near = scope_of(key[0]).datacenter in {"", self._own_datacenter} or self._choice.equal_datacenters

@@ -13,7 +13,7 @@ from gloo_nomad.acceptance.names import is_ip_address
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.clients.dns import Found
 from gloo_nomad.clients.http import WorldError
-from gloo_nomad.sources.source import SourceState, cancel
+from gloo_nomad.sources.source import SourceState, cancel, raise_defects
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.services import Instance, ServiceInstances
 
@@ -47,9 +47,7 @@ class HostNames:
 
     async def put(self, change: Change) -> None:
         """Takes a change; services whose names were never looked up follow when they were."""
-        for task in self._looking.values():
-            if task.done():
-                task.result()  # only a defect of this program ends a look: it must not stay hidden
+        raise_defects(self._looking.values())
         puts: dict[Ref, Entry] = {}
         for ref in change.deletes:
             self._written.pop((change.kind, ref), None)

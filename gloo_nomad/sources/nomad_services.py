@@ -7,7 +7,8 @@ from typing import Any, Final
 from gloo_nomad.clients.blocking import Query
 from gloo_nomad.clients.nomad import NomadClient, NomadInstance, NomadInstances, NomadNames
 from gloo_nomad.sources.nomad_checks import Allocation, NomadChecks
-from gloo_nomad.sources.wanted_services import ServiceKey, WantedServices
+from gloo_nomad.sources.service_sweep import ServiceKey
+from gloo_nomad.sources.wanted_services import WantedServices
 from gloo_nomad.store.services import NOMAD_SERVICE, Instance, ServiceInstances
 
 MAX_QUERIES: Final = 50

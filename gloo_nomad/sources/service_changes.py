@@ -7,19 +7,20 @@ datacenter with thousands of services costs a few requests for a change, and not
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Final
 
-from gloo_nomad.clients.blocking import Pace, watch_index
+from gloo_nomad.clients.blocking import A, Pace, watch_index
 from gloo_nomad.clients.consul import Blocking, ConsulClient, Scope
 from gloo_nomad.clients.consul_answers import Check, ChecksAnswer, NamesAnswer, NodeEntry, NodesAnswer, Registered
 from gloo_nomad.clients.http import WorldError
-from gloo_nomad.sources.service_sweep import raise_defects
-from gloo_nomad.sources.source import SourceState, cancel
+from gloo_nomad.sources.source import SourceState, cancel, raise_defects
 
 _CONCURRENCY: Final = 8
 _RETRY: Final = 1.0
+_PACE: Final = (0.25, 8)
+"""How often a query is asked at most: the seconds between, and how many times at once."""
 QUERIES: Final = 3
 """Blocking queries that are open for one place."""
 
@@ -48,12 +49,12 @@ class ServiceChanges:
     async def watch_changed(self) -> AsyncGenerator[frozenset[str] | None, None]:
         """Yields for ever the names of services that may differ; None, once at first, for all of them."""
         watches = [
-            asyncio.create_task(watch, name=f"{self._state.name}/{what}@{self._label}")
-            for what, watch in (
-                ("checks", self._watch_checks()),
-                ("nodes", self._watch_nodes()),
-                ("names", self._watch_names()),
-            )
+            asyncio.create_task(watch, name=f"{self._state.name}/{self._part(what)}")
+            for what, watch in {
+                "checks": self._watch("checks", self._client.failing_checks, self._take_checks),
+                "nodes": self._watch("nodes", self._client.nodes, self._take_nodes),
+                "names": self._watch("names", self._client.catalog_services, self._take_names),
+            }.items()
         ]
         try:
             while True:
@@ -119,49 +120,32 @@ class ServiceChanges:
             node = queue.pop()
             found[node.node] = node, frozenset(await self._client.node_services(node.node, self._scope))
 
-    async def _watch_checks(self) -> None:
-        async def query(index: int, wait: float) -> ChecksAnswer:
-            return await self._client.failing_checks(self._scope, Blocking(index, wait))
+    async def _watch(
+        self, what: str, ask: Callable[[Scope, Blocking], Awaitable[A]], take: Callable[[A], None]
+    ) -> None:
+        """Takes each answer, and wakes up whoever compares; also when it ends."""
 
-        report = self._state.reporter(self._part("checks"))
+        async def query(index: int, wait: float) -> A:
+            return await ask(self._scope, Blocking(index, wait))
+
+        report = self._state.reporter(self._part(what))
         try:
-            async with aclosing(watch_index(query, lambda: self._wait, report, _pace())) as answers:
+            async with aclosing(watch_index(query, lambda: self._wait, report, Pace(*_PACE))) as answers:
                 async for seen in answers:
-                    self._checks = seen.answer.checks
+                    take(seen.answer)
                     self._wake.set()
         finally:
             self._wake.set()
 
-    async def _watch_nodes(self) -> None:
-        async def query(index: int, wait: float) -> NodesAnswer:
-            return await self._client.nodes(self._scope, Blocking(index, wait))
+    def _take_checks(self, answer: ChecksAnswer) -> None:
+        self._checks = answer.checks
 
-        report = self._state.reporter(self._part("nodes"))
-        try:
-            async with aclosing(watch_index(query, lambda: self._wait, report, _pace())) as answers:
-                async for seen in answers:
-                    self._nodes = seen.answer.nodes
-                    self._registrations_moved = True
-                    self._wake.set()
-        finally:
-            self._wake.set()
+    def _take_nodes(self, answer: NodesAnswer) -> None:
+        self._nodes = answer.nodes
+        self._registrations_moved = True
 
-    async def _watch_names(self) -> None:
-        async def query(index: int, wait: float) -> NamesAnswer:
-            return await self._client.catalog_services(self._scope, Blocking(index, wait))
-
-        report = self._state.reporter(self._part("names"))
-        try:
-            async with aclosing(watch_index(query, lambda: self._wait, report, _pace())) as answers:
-                async for _ in answers:
-                    self._registrations_moved = True
-                    self._wake.set()
-        finally:
-            self._wake.set()
-
-
-def _pace() -> Pace:
-    return Pace(0.25, 8)
+    def _take_names(self, _: NamesAnswer) -> None:
+        self._registrations_moved = True
 
 
 def _services_of(checks: frozenset[Check], nodes: Mapping[str, Node]) -> set[str]:

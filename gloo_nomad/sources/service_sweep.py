@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from gloo_nomad.clients.blocking import Pace, Query, Report, watch_index
-from gloo_nomad.sources.source import SourceState, cancel
+from gloo_nomad.sources.source import SourceState, cancel, raise_defects
 
 _WORKERS: Final = 8
 _RETRY: Final = 1.0
@@ -15,6 +15,7 @@ _PACE: Final = (2.0, 2)
 """How often all services of a place are read again at most: the seconds between, and how many times at once."""
 
 ServiceKey = tuple[str, str]
+"""A service: its place (Consul's datacenter, "" for the agent's own; Nomad's namespace) and its name."""
 Changed = AsyncGenerator[frozenset[str] | None, None]
 """Names of services that may be different, again and again; None for all of them."""
 
@@ -114,10 +115,3 @@ async def _follow(query: Query[Any], wait: float, report: Report, moved: asyncio
                 moved.set()
     finally:
         moved.set()
-
-
-def raise_defects(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Only a defect of this program ends a task: it must not stay hidden."""
-    for task in tasks:
-        if task.done():
-            task.result()

@@ -142,6 +142,13 @@ async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*ending, return_exceptions=True)
 
 
+def raise_defects(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Only a defect of this program ends a task that runs for ever: it must not stay hidden."""
+    for task in tasks:
+        if task.done():
+            task.result()
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
     """An iterator ended, or failed."""

@@ -18,6 +18,7 @@ from cryptography import x509
 from gloo_nomad.api.gen import secret_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.clients.address import parse_address
+from gloo_nomad.clients.blocking import retry_for_ever
 from gloo_nomad.clients.http import BadAnswerError, RefusedError, SealedError, WorldError
 from gloo_nomad.clients.vault import IssuedPair, VaultClient
 from gloo_nomad.sources.source import SourceState, cancel
@@ -126,20 +127,14 @@ class PkiSource:
             self._news.put_nowait(defect)
 
     async def _issue(self, client: VaultClient, ref: Ref, request: CertificateRequest) -> IssuedCertificate:
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(WorldError),
-            wait=BACK_OFF,
-            before_sleep=partial(self._failed, ref, request),
-        )
-        async for attempt in retrying:
+        async for attempt in retry_for_ever(partial(self._failed, ref, request), back_off=BACK_OFF):
             with attempt:
                 async with self._slots:
                     pair = await client.issue_certificate(request.mount_path, request.role, parameters_of(request))
                 issued = read_pair(ref, request, pair)
         return issued
 
-    def _failed(self, ref: Ref, request: CertificateRequest, state: tenacity.RetryCallState) -> None:
-        failure = state.outcome.exception() if state.outcome else None
+    def _failed(self, ref: Ref, request: CertificateRequest, failure: WorldError | None) -> None:
         told = str(failure)
         if isinstance(failure, RefusedError) and not isinstance(failure, SealedError):
             self._answered.add(ref)

@@ -16,16 +16,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import tenacity
-
 from gloo_nomad.api import codec
 from gloo_nomad.api.codec import Rejection
 from gloo_nomad.api.kinds import SECRET
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.clients.blocking import BACK_OFF
-from gloo_nomad.clients.http import BadAnswerError, ForbiddenError, WorldError
+from gloo_nomad.clients.blocking import retry_for_ever
+from gloo_nomad.clients.http import BadAnswerError, ForbiddenError
 from gloo_nomad.clients.vault import VaultClient
-from gloo_nomad.sources.source import SourceState, cancel
+from gloo_nomad.sources.source import SourceState, cancel, raise_defects
 from gloo_nomad.store.change import Change, Entry
 
 REFRESH: Final = 3.0
@@ -182,8 +180,7 @@ class VaultSecretsSource:
                     if change is not None:
                         yield change
                         self.state.sent(_PART)
-                    if keeper.done():
-                        keeper.result()
+                    raise_defects([keeper])
         finally:
             await cancel([keeper])
 
@@ -197,14 +194,7 @@ class VaultSecretsSource:
     async def _poll(self) -> AsyncGenerator[Mapping[Ref, Entry], None]:
         """Yields each successful reading; rests at least as long as the reading took."""
         report = self.state.reporter(_PART)
-
-        def failed(state: tenacity.RetryCallState) -> None:
-            failure = state.outcome.exception() if state.outcome else None
-            report(failure if isinstance(failure, WorldError) else None)
-
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(WorldError), wait=BACK_OFF, before_sleep=failed
-        )
+        retrying = retry_for_ever(report)
         while True:
             began = time.monotonic()
             entries: Mapping[Ref, Entry] = await retrying(self._reader.read)

@@ -13,15 +13,12 @@ from typing import Any, Final, Generic, Protocol
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.clients.blocking import A, Query, watch_index
 from gloo_nomad.clients.http import WorldError
-from gloo_nomad.sources.service_sweep import Changed, ServiceSweep, raise_defects, watch_any
-from gloo_nomad.sources.source import Source, SourceState, cancel
+from gloo_nomad.sources.service_sweep import Changed, ServiceKey, ServiceSweep, watch_any
+from gloo_nomad.sources.source import Source, SourceState, cancel, raise_defects
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.services import ServiceInstances
 
 _WANTED: Final = "what is wanted"
-
-ServiceKey = tuple[str, str]
-"""A service: its place (Consul's datacenter, "" for the agent's own; Nomad's namespace) and its name."""
 
 
 class WantedSource(Source, Protocol):
