@@ -2,6 +2,7 @@
 #
 #   vault policy write gloo jobs/gloo-policy.hcl
 #   consul acl policy create -name gloo -rules @jobs/gloo-consul-policy.hcl     (only where ACLs are on)
+#   nomad acl policy apply -namespace default -job gloo gloo-nomad jobs/gloo-nomad-policy.hcl  (the same, nomad_identity)
 #   nomad job run -var 'datacenters=["dc1"]' -var vault_address=https://vault.service.consul:8200 jobs/gloo.nomad.hcl
 #
 # Every variable has a default that suits one datacenter with a Consul agent on each Nomad client.
@@ -160,6 +161,12 @@ variable "nomad_token" {
   description = "Static Nomad token with read-job in the namespaces of the services (whoever may read the job can read it)."
 }
 
+variable "nomad_identity" {
+  type        = bool
+  default     = false
+  description = "Take the Nomad token by workload identity (jobs/gloo-nomad-policy.hcl), and with no nomad_address reach Nomad by the task API."
+}
+
 variable "envoy_user" {
   type        = string
   default     = "envoy"
@@ -263,6 +270,10 @@ variable "log_level" {
 }
 
 locals {
+  # Every task has Nomad's API at a socket: it is that of the client's own agent, and there whichever port it has.
+  task_api      = var.nomad_identity ? "unix://$${NOMAD_SECRETS_DIR}/api.sock" : ""
+  nomad_address = var.nomad_address == "" ? local.task_api : var.nomad_address
+
   environment = merge(
     {
       CONSUL_HTTP_ADDR = var.consul_address
@@ -271,11 +282,12 @@ locals {
     var.consul_token == "" ? {} : { CONSUL_HTTP_TOKEN = var.consul_token },
     var.vault_address == "" ? {} : { VAULT_ADDR = var.vault_address },
     var.vault_token == "" ? {} : { VAULT_TOKEN = var.vault_token },
-    var.nomad_address == "" ? {} : { NOMAD_ADDR = var.nomad_address },
+    local.nomad_address == "" ? {} : { NOMAD_ADDR = local.nomad_address },
     var.nomad_token == "" ? {} : { NOMAD_TOKEN = var.nomad_token },
   )
   front_door_tokens = var.front_door_tokens == "" ? {} : { GLOO_NOMAD_API_TOKENS = var.front_door_tokens }
   consul_identities = var.consul_identity ? ["default"] : []
+  nomad_identities  = var.nomad_identity ? ["default"] : []
   vault_roles       = var.vault_role == "" ? [] : [var.vault_role]
   images            = var.driver == "docker" ? [var.gloo_image] : []
   commands          = var.driver == "docker" ? [] : [var.gloo_command]
@@ -504,6 +516,14 @@ job "gloo" {
           cluster = consul.value
         }
       }
+      # Written into secrets/nomad_token and followed there: a new one needs no restart.
+      dynamic "identity" {
+        for_each = local.nomad_identities
+        content {
+          name = identity.value
+          file = true
+        }
+      }
       dynamic "vault" {
         for_each = local.vault_roles
         content {
@@ -586,6 +606,13 @@ job "gloo" {
           cluster = consul.value
         }
       }
+      dynamic "identity" {
+        for_each = local.nomad_identities
+        content {
+          name = identity.value
+          file = true
+        }
+      }
       dynamic "vault" {
         for_each = local.vault_roles
         content {
@@ -662,6 +689,13 @@ job "gloo" {
         for_each = local.consul_identities
         content {
           cluster = consul.value
+        }
+      }
+      dynamic "identity" {
+        for_each = local.nomad_identities
+        content {
+          name = identity.value
+          file = true
         }
       }
       dynamic "vault" {

@@ -124,15 +124,18 @@ def start_nomad(
     port: int | None = None,
     config: str = "",
     token: str = "",
+    data: Path | None = None,
 ) -> NomadAgent:
     """Starts an agent whose files are in *directory*, with its services in *consul* if that is given.
 
     *config* is further configuration in HCL. With a *token* (a UUID) ACLs are on, and that is the management token.
+    *data* is another folder for allocations: the path of a task's socket must not be longer than 107 bytes.
     """
     program = binary or find_binary("nomad")
     http = port or free_port()
-    data = directory / "nomad"
-    data.mkdir(parents=True, exist_ok=True)
+    data = data or directory / "nomad"
+    for folder in (directory, data):
+        folder.mkdir(parents=True, exist_ok=True)
     file = directory / "nomad.hcl"
     file.write_text(_build_config(data, http, consul) + config + (_ACL if token else ""))
     env = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}

@@ -1,12 +1,14 @@
-"""The main job where Consul denies by default and every token comes by Nomad's workload identity.
+"""The main job where Consul and Nomad deny by default and every token comes by Nomad's workload identity.
 
-The set-up is that of ``nomad setup consul`` and ``nomad setup vault``, with the job's own two policies:
+The set-up is that of ``nomad setup consul`` and ``nomad setup vault``, with the job's own three policies:
 https://developer.hashicorp.com/nomad/docs/secure/workload-identity.
 """
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -24,12 +26,17 @@ from gloo_nomad.demo.openbao import OpenBao
 from gloo_nomad.demo.ports import free_port
 from gloo_nomad.demo.processes import ServerError, wait_until
 from gloo_nomad.demo.stage import Ports
+from tests.e2e.scene import to_upstream
+from tests.nomad_jobs import echo_job, run_job
+from tests.site import REF, host
 
 pytestmark = [pytest.mark.consul, pytest.mark.nomad, pytest.mark.bao, pytest.mark.envoy]
 
 START_SECONDS: Final = 120.0
+NOMAD_SERVICE: Final = "known-to-nomad"
 ROLES: Final = {"gloo", "gateway", "discovery"}
-VIRTUAL_SERVICE: Final = "gloo/gateway.solo.io/v1/VirtualService/gloo-system/default"
+_STORED: Final = "gloo/gateway.solo.io/v1/VirtualService/gloo-system/"
+VIRTUAL_SERVICE: Final = f"{_STORED}default"
 _AGENT_RULES: Final = (
     'agent_prefix "" {policy = "read"} node_prefix "" {policy = "read"} service_prefix "" {policy = "write"}'
 )
@@ -71,12 +78,15 @@ def cluster(
     bao = new_openbao()
     wait_until(lambda: _has_acl(consul), "Consul's ACLs", 30.0)
     token = _create_agent_token(consul)
-    nomad = new_nomad(config=_NOMAD.format(consul=consul.address, token=token, vault=bao.address))
-    _trust_identities(nomad, consul, bao)
-    yield Cluster(consul, nomad, bao)
-    for job in ("gloo", "echo"):
-        nomad.command("job", "stop", "-purge", "-detach", job)
-    wait_until(lambda: consul.passing("gateway-proxy") == [], "the end of the job", 60.0)
+    config = _NOMAD.format(consul=consul.address, token=token, vault=bao.address)
+    with tempfile.TemporaryDirectory(prefix="nomad-", ignore_cleanup_errors=True) as short:
+        nomad = new_nomad(config=config, token=str(uuid4()), data=Path(short))
+        _trust_identities(nomad, consul, bao)
+        yield Cluster(consul, nomad, bao)
+        for job in ("gloo", "echo", NOMAD_SERVICE):
+            nomad.command("job", "stop", "-purge", "-detach", job)
+        wait_until(lambda: consul.passing("gateway-proxy") == [], "the end of the job", 60.0)
+        nomad.stop()
 
 
 def _has_acl(consul: ConsulAgent) -> bool:
@@ -98,12 +108,14 @@ def _create_agent_token(consul: ConsulAgent) -> str:
 
 
 def _trust_identities(nomad: NomadAgent, consul: ConsulAgent, bao: OpenBao) -> None:
-    """Nomad's own set-up of both servers; then the job's policies take the place of those that it made."""
+    """Nomad's own set-up of the others; then the job's policies take the place of those that it made."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**consul.environment, **bao.environment}.items():
             patch.setenv(name, value)
         for server in ("consul", "vault"):
             nomad.command("setup", server, "-y", "-jwks-url", f"{nomad.address}/.well-known/jwks.json")
+    of_job = ("-namespace", "default", "-job", "gloo")
+    nomad.command("acl", "policy", "apply", *of_job, POLICY, str(JOBS / "gloo-nomad-policy.hcl"))
     _put(consul, "policy", {"Name": POLICY, "Rules": (JOBS / "gloo-consul-policy.hcl").read_text()})
     role = consul.request("GET", "acl/role/name/nomad-default-tasks")
     _put(consul, f"role/{role['ID']}", {"Name": role["Name"], "Policies": [{"Name": POLICY}]})
@@ -114,8 +126,8 @@ def _trust_identities(nomad: NomadAgent, consul: ConsulAgent, bao: OpenBao) -> N
     )
 
 
-def _task_tokens(nomad: NomadAgent) -> dict[str, tuple[str, str]]:
-    """The tokens for Consul and Vault that each gloo-nomad task was given, by its role."""
+def _task_environments(nomad: NomadAgent) -> dict[str, dict[str, str]]:
+    """The variables of each gloo-nomad task, by its role."""
     found = {}
     for process in psutil.Process(nomad.server.pid).children(recursive=True):
         try:
@@ -123,15 +135,12 @@ def _task_tokens(nomad: NomadAgent) -> dict[str, tuple[str, str]]:
         except psutil.NoSuchProcess:
             continue
         if "--role" in line:
-            found[line[line.index("--role") + 1]] = (
-                environ.get("CONSUL_HTTP_TOKEN", ""),
-                environ.get("VAULT_TOKEN", ""),
-            )
+            found[line[line.index("--role") + 1]] = environ
     return found
 
 
 def test_every_token_comes_by_workload_identity(cluster: Cluster, tmp_path: Path, envoy_binary: Path) -> None:
-    """With no token in the job, its two policies let it serve HTTP and HTTPS and write statuses."""
+    """With no token in the job, its policies let it serve HTTP and HTTPS, write statuses and find Nomad's services."""
     ports = Ports(http=free_port(), https=free_port(), envoy_admin=free_port(), seconds=0)
     authority = Authority()
     roots = tmp_path / "authority.pem"
@@ -141,8 +150,12 @@ def test_every_token_comes_by_workload_identity(cluster: Cluster, tmp_path: Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ENVOY", str(envoy_binary))
         identity = {"vault_token": "", "consul_identity": "true", "vault_role": POLICY}
+        identity |= {"nomad_address": "", "nomad_identity": "true"}
         run_main_job(cluster, ports, drain_seconds="1", **identity)
     cluster.nomad.command("job", "run", "-detach", *echo_variables(count="1"), str(JOBS / "echo.nomad.hcl"))
+    run_job(cluster.nomad, echo_job(NOMAD_SERVICE))
+    route = to_upstream(f"nomad-svc:{NOMAD_SERVICE}")
+    cluster.consul.put(f"{_STORED}nomad", json.dumps({"metadata": {"name": "nomad", **REF}, **host("nomad.test", route)}))
 
     try:
         _wait_for_answers(ports, roots)
@@ -151,11 +164,12 @@ def test_every_token_comes_by_workload_identity(cluster: Cluster, tmp_path: Path
         pytest.fail(f"{failure}\n{cluster.nomad.task_logs('gloo')}", pytrace=False)
 
     assert replace(cluster.consul, token="").get(VIRTUAL_SERVICE) is None
-    tokens = _task_tokens(cluster.nomad)
-    assert tokens.keys() == ROLES
-    for consul_token, vault_token in tokens.values():
-        _check_consul_token(replace(cluster.consul, token=consul_token))
-        _check_vault_token(replace(cluster.openbao, token=vault_token))
+    tasks = _task_environments(cluster.nomad)
+    assert tasks.keys() == ROLES
+    for environ in tasks.values():
+        _check_consul_token(replace(cluster.consul, token=environ["CONSUL_HTTP_TOKEN"]))
+        _check_vault_token(replace(cluster.openbao, token=environ["VAULT_TOKEN"]))
+        _check_nomad_token(cluster.nomad, environ)
 
 
 def _wait_for_answers(ports: Ports, roots: Path) -> None:
@@ -164,6 +178,8 @@ def _wait_for_answers(ports: Ports, roots: Path) -> None:
 
     wait_until(lambda: is_answered(ports.http, None), "an answer over HTTP", START_SECONDS)
     wait_until(lambda: is_answered(ports.https, roots), "an answer over HTTPS", START_SECONDS)
+    asked = partial(fetch, ports.http, "/", host="nomad.test")
+    wait_until(lambda: asked().status == 200, "an answer of a service of Nomad", START_SECONDS)
 
 
 def _check_consul_token(consul: ConsulAgent) -> None:
@@ -180,3 +196,14 @@ def _check_vault_token(bao: OpenBao) -> None:
 
     assert token["path"] == "auth/jwt-nomad/login"
     assert token["policies"] == ["default", POLICY]
+
+
+def _check_nomad_token(nomad: NomadAgent, environ: Mapping[str, str]) -> None:
+    """It is none that somebody gave, but in a file of the task; without one Nomad tells nothing."""
+    token = (Path(environ["NOMAD_SECRETS_DIR"]) / "nomad_token").read_text()
+
+    assert "NOMAD_TOKEN" not in environ
+    assert environ["NOMAD_ADDR"] == f"unix://{environ['NOMAD_SECRETS_DIR']}/api.sock"
+    assert replace(nomad, token=token).request("GET", "job/echo")["ID"] == "echo"
+    with pytest.raises(ServerError, match="403"):
+        replace(nomad, token="").request("GET", "job/echo")

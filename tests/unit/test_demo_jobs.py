@@ -93,6 +93,23 @@ def test_tokens_by_variable_or_by_identity() -> None:
 
 
 @pytest.mark.nomad
+def test_nomads_own_token_by_identity() -> None:
+    """Each gloo-nomad task has its identity in a file, and the task API unless an address is given."""
+    by_socket = _parse("gloo", "nomad_identity=true")["TaskGroups"][:3]
+    by_address = _parse("gloo", "nomad_identity=true", "nomad_address=https://nomad")["TaskGroups"][:3]
+    without = _parse("gloo")["TaskGroups"][:3]
+
+    for groups, address in (
+        (by_socket, "unix://${NOMAD_SECRETS_DIR}/api.sock"),
+        (by_address, "https://nomad"),
+        (without, None),
+    ):
+        for (task,) in (group["Tasks"] for group in groups):
+            assert task["Env"].get("NOMAD_ADDR") == address
+            assert (task["Identity"] or {}).get("File") is (None if address is None else True)
+
+
+@pytest.mark.nomad
 @pytest.mark.envoy
 def test_envoy_accepts_the_bootstrap(tmp_path: Path, envoy_binary: Path) -> None:
     """The bootstrap of the job, with Nomad's variables filled in, is valid, and follows a file for its xDS servers."""
