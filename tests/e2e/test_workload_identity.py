@@ -155,7 +155,9 @@ def test_every_token_comes_by_workload_identity(cluster: Cluster, tmp_path: Path
     cluster.nomad.command("job", "run", "-detach", *echo_variables(count="1"), str(JOBS / "echo.nomad.hcl"))
     run_job(cluster.nomad, echo_job(NOMAD_SERVICE))
     route = to_upstream(f"nomad-svc:{NOMAD_SERVICE}")
-    cluster.consul.put(f"{_STORED}nomad", json.dumps({"metadata": {"name": "nomad", **REF}, **host("nomad.test", route)}))
+    cluster.consul.put(
+        f"{_STORED}nomad", json.dumps({"metadata": {"name": "nomad", **REF}, **host("nomad.test", route)})
+    )
 
     try:
         _wait_for_answers(ports, roots)
