@@ -28,6 +28,7 @@ from gloo_nomad.reports import Finding, Findings, error, is_rejected
 FILTER: Final = "envoy.filters.http.dynamic_forward_proxy"
 
 _DFP: Final = "dfp.options.gloo.solo.io"
+_SOCKET_FIELDS: Final = ("address", "port_value", "protocol", "resolver_name", "ipv4_compat")
 FIELDS: Claims = {
     "gloo.solo.io.HttpListenerOptions": ("dynamic_forward_proxy",),
     "gloo.solo.io.RouteAction": ("dynamic_forward_proxy",),
@@ -52,18 +53,13 @@ FIELDS: Claims = {
 READS: Claims = {
     "gloo.solo.io.CircuitBreakerConfig": EVERY,
     "solo.io.envoy.config.core.v3.Address": ("socket_address",),
-    "solo.io.envoy.config.core.v3.SocketAddress": ("address", "port_value", "protocol"),
+    "solo.io.envoy.config.core.v3.SocketAddress": _SOCKET_FIELDS,
 }
-_NO_RESOLVER: Final = "a DNS server has an IP address and a port; write those"
-WARNED: Final = {
-    "solo.io.envoy.config.core.v3.Address": {"pipe": _NO_RESOLVER},
-    "solo.io.envoy.config.core.v3.SocketAddress": {
-        "named_port": _NO_RESOLVER,
-        "resolver_name": _NO_RESOLVER,
-        "ipv4_compat": "is about addresses to listen on",
-    },
+REFUSED: Claims = {
+    f"{_DFP}.DnsCacheConfig": ("apple_dns",),
+    "solo.io.envoy.config.core.v3.Address": ("pipe",),
+    "solo.io.envoy.config.core.v3.SocketAddress": ("named_port",),
 }
-REFUSED: Claims = {f"{_DFP}.DnsCacheConfig": ("apple_dns",)}
 ROUTES_READ: Final = ("dynamic_forward_proxy",)
 
 PREFIX: Final = "solo_io_generated_dfp:"
@@ -71,6 +67,8 @@ CONNECT_SECONDS: Final = 5
 BUFFER_BYTES: Final = 32_768
 """As for all clusters, by Envoy's best practices for the edge."""
 _PATH: Final = "dynamicForwardProxy"
+_ADDRESS_RESOLVER: Final = "envoy.ip"
+"""The only one that Envoy has for IP addresses, by its name."""
 _CARES: Final = "envoy.network.dns_resolver.cares"
 _PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _LIMITS: Final = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
@@ -178,8 +176,17 @@ def _check_failure_rate(rate: dfp_pb2.RefreshRate, path: str) -> Iterator[Findin
 def _check_address(address: envoy_core_pb2.SocketAddress, path: str) -> Iterator[Finding]:
     if fault := address_fault(address.address):
         yield error(f"{path}.address", fault)
-    if fault := _port_fault(address.port_value):
+    yield from _check_socket(address, path)
+
+
+def _check_socket(address: envoy_core_pb2.SocketAddress, path: str) -> Iterator[Finding]:
+    if address.HasField("named_port"):
+        yield error(f"{path}.namedPort", "means nothing to Envoy, which has no names of ports; write portValue")
+    elif fault := _port_fault(address.port_value):
         yield error(f"{path}.portValue", fault)
+    if address.resolver_name not in {"", _ADDRESS_RESOLVER}:
+        text = f"is not known to Envoy; leave it out, or write {_ADDRESS_RESOLVER}, which is the same"
+        yield error(f"{path}.resolverName", text)
     yield from refuse_enum(address, "protocol", path)
 
 
@@ -189,9 +196,7 @@ def _check_resolver(resolver: envoy_core_pb2.Address, path: str) -> Iterator[Fin
         return
     if not is_ip_address(resolver.socket_address.address):
         yield error(f"{path}.socketAddress.address", f"{quote(resolver.socket_address.address)} is no IP address")
-    if fault := _port_fault(resolver.socket_address.port_value):
-        yield error(f"{path}.socketAddress.portValue", fault)
-    yield from refuse_enum(resolver.socket_address, "protocol", f"{path}.socketAddress")
+    yield from _check_socket(resolver.socket_address, f"{path}.socketAddress")
 
 
 def _cluster_name(wanted: dfp_pb2.FilterConfig) -> str:
@@ -216,7 +221,7 @@ def _build_cache(wanted: dfp_pb2.FilterConfig) -> Any:
         limit = cache.dns_cache_circuit_breaker.max_pending_requests
         built.dns_cache_circuit_breaker.max_pending_requests.CopyFrom(limit)
     for address in cache.preresolve_hostnames:
-        built.preresolve_hostnames.add(address=address.address, port_value=address.port_value)
+        _copy_socket(address, built.preresolve_hostnames.add())
     if cache.HasField("cares_dns"):
         built.typed_dns_resolver_config.name = _CARES
         built.typed_dns_resolver_config.typed_config.CopyFrom(typed_config(_build_resolver(cache.cares_dns)))
@@ -226,12 +231,15 @@ def _build_cache(wanted: dfp_pb2.FilterConfig) -> Any:
 def _build_resolver(wanted: dfp_pb2.CaresDnsResolverConfig) -> Any:
     built = cares_dns_resolver_pb2.CaresDnsResolverConfig()
     for resolver in wanted.resolvers:
-        address = built.resolvers.add().socket_address
-        address.address, address.port_value = resolver.socket_address.address, resolver.socket_address.port_value
-        address.protocol = resolver.socket_address.protocol
+        _copy_socket(resolver.socket_address, built.resolvers.add().socket_address)
     built.dns_resolver_options.use_tcp_for_dns_lookups = wanted.dns_resolver_options.use_tcp_for_dns_lookups
     built.dns_resolver_options.no_default_search_domain = wanted.dns_resolver_options.no_default_search_domain
     return built
+
+
+def _copy_socket(address: envoy_core_pb2.SocketAddress, out: Any) -> None:
+    for name in _SOCKET_FIELDS:
+        setattr(out, name, getattr(address, name))
 
 
 def _base_interval(rate: dfp_pb2.RefreshRate) -> Any:
