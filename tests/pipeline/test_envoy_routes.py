@@ -225,6 +225,21 @@ def test_missing_upstream_is_a_warning() -> None:
     assert world.routes()[0].route.cluster == "up_gloo-system"
 
 
+def test_a_route_with_a_wrong_option_is_replaced_alone() -> None:
+    """An error in an option is answered as the settings say, where the route matches; its neighbour is served."""
+    wrong = "{matchers: [{prefix: /wrong}], options: {faults: {abort: {percentage: 1, httpStatus: 20}}}, "
+    wrong += "directResponseAction: {status: 200}}"
+    world = make_world(GATEWAY, upstream(), virtual_service(wrong, TO_UP), settings=POLICY)
+    replaced, beside = world.routes()
+
+    assert [text.split(": ")[0] for text in world.said("VirtualService", "vs")] == [
+        "error virtualHost.routes[0].options.faults.abort.httpStatus"
+    ]
+    assert (replaced.match.prefix, replaced.direct_response.status) == ("/wrong", 503)
+    assert replaced.direct_response.body.inline_string == "come back later"
+    assert beside.route.cluster == "up_gloo-system"
+
+
 def test_replace_invalid_routes_answers_for_missing_upstream() -> None:
     """With replaceInvalidRoutes the configured answer comes from Envoy itself, as soon as the upstream is missing."""
     world = make_world(GATEWAY, virtual_service(TO_UP), settings=POLICY)

@@ -5,7 +5,7 @@ from envoy.extensions.filters.http.ext_authz.v3 import ext_authz_pb2
 
 from gloo_nomad.demo.certificates import Authority
 from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES
-from gloo_nomad.store.services import Instance
+from gloo_nomad.store.services import Instance, parse_place
 from tests.pipeline.envoy_world import (
     GATEWAY,
     SSL_GATEWAY,
@@ -145,6 +145,17 @@ def test_only_what_routes_name_has_a_cluster() -> None:
 
     world.put(virtual_service("{routeAction: {single: {consul: {serviceName: web}}}}"))
     assert world.names(CLUSTER) == ["consul-svc:web_gloo-system", "web_gloo-system"]
+
+
+def test_each_upstream_is_read_as_it_asks() -> None:
+    """Two upstreams of one service with other words on consistency and caches are two questions to Consul."""
+    strict = upstream("strict", "consul: {serviceName: web, consistencyMode: ConsistentMode}")
+    cached = upstream("cached", "consul: {serviceName: web, queryOptions: {useCache: true}}")
+    routes = (TO_UP.replace("name: up", f"name: {name}") for name in ("strict", "cached"))
+    world = make_world(GATEWAY, strict, cached, virtual_service(*routes))
+
+    readings = {parse_place(ref.namespace).reading for _, ref in world.translation.services}
+    assert readings == {"consistent", "cached"}
 
 
 def test_an_upstream_that_changes_keeps_the_name_of_its_endpoints() -> None:

@@ -135,7 +135,16 @@ def test_keys() -> None:
     assert kinds.VIRTUAL_SERVICE.key("gloo", ref) == "gloo/gateway.solo.io/v1/VirtualService/gloo-system/default"
     assert kinds.UPSTREAM.key("gloo", ref) == "gloo/gloo.solo.io/v1/Upstream/gloo-system/default"
     assert kinds.RATE_LIMIT_CONFIG.key("r", ref) == "r/ratelimit.solo.io/v1alpha1/RateLimitConfig/gloo-system/default"
-    assert kinds.MATCHABLE_HTTP_GATEWAY.plural == "httpgateways"
+
+
+def test_folders() -> None:
+    """The folder of a kind is its plural, but for those of the matchable gateways."""
+    odd = {"MatchableHttpGateway": "httpgateways", "MatchableTcpGateway": "tcpgateways", "Proxy": "proxies"}
+    odd["Settings"] = "settings"
+
+    assert {name: kind.plural for name, kind in kinds.KINDS.items()} == {
+        name: odd.get(name, f"{name.lower()}s") for name in kinds.KINDS
+    }
 
 
 def test_rate_limit_config() -> None:
