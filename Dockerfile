@@ -56,6 +56,6 @@ ENV PATH=/opt/gloo-nomad/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 USER 10001
 EXPOSE 9977 9966 9091 9095
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["gloo-nomad", "ready"]
+HEALTHCHECK --interval=5s --timeout=5s --retries=6 CMD ["gloo-nomad", "ready"]
 ENTRYPOINT ["gloo-nomad"]
 CMD ["run"]

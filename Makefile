@@ -48,7 +48,7 @@ test: setup ## set up everything, real servers too, and run all tests
 	@bash .ci/servers || echo 'make test: goes on; the tests that need Consul or Nomad will fail' >&2
 	@WORKERS='$(WORKERS)' bash .ci/test
 
-test-containers: setup servers ## the image and both Compose deployments in real containers (podman, as root)
+test-containers: setup servers ## the image and both Compose deployments in real containers (podman, as root; CONTAINER_ENGINE=docker for Docker)
 	@bash .ci/containers
 
 test-quick: setup ## only the tests that need no server

@@ -1,7 +1,8 @@
 """Writes the example objects and their certificate where there are none.
 
 ``python -m gloo_nomad.demo.first_objects SEED``. Consul and Vault are those of ``CONSUL_HTTP_ADDR`` and ``VAULT_ADDR``,
-and may still be on their way up. What exists is never overwritten: a second start changes nothing.
+and may still be on their way up; a token that Vault refuses is not tried again. What exists is never overwritten: a
+second start changes nothing.
 """
 
 import argparse
@@ -30,7 +31,8 @@ from gloo_nomad.demo.seed import CERTIFICATE, read_seed
 log = logging.getLogger("first_objects")
 
 _patiently = tenacity.retry(
-    retry=tenacity.retry_if_exception_type((WorldError, requests.RequestException, hvac.exceptions.VaultError)),
+    retry=tenacity.retry_if_exception_type((WorldError, requests.RequestException, hvac.exceptions.VaultError))
+    & tenacity.retry_if_not_exception_type(hvac.exceptions.Forbidden),
     wait=tenacity.wait_exponential_jitter(0.5, 5),
     stop=tenacity.stop_after_delay(90),
     before_sleep=tenacity.before_sleep_log(log, logging.WARNING),

@@ -1,7 +1,6 @@
-"""One engine with all images, for all tests of this folder."""
+"""One engine with all images, for all tests of this folder: podman, or Docker with ``CONTAINER_ENGINE=docker``."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +8,16 @@ import pytest
 
 from gloo_nomad.demo.binaries import find_binary
 from tests.conftest import CHECKOUT
-from tests.containers.engine import Podman, open_podman
+from tests.containers.docker import open_docker
+from tests.containers.engine import Engine
 from tests.containers.images import build_images, openbao_program
+from tests.containers.podman import open_podman
+
+ENGINES = {"podman": open_podman, "docker": open_docker}
+ENGINE = os.environ.get("CONTAINER_ENGINE", "podman")
+
+collect_ignore = [] if ENGINE == "docker" else ["test_start_order.py"]
+"""podman-compose starts everything at once, whatever ``depends_on`` says."""
 
 
 def _prepared(variable: str) -> Path:
@@ -21,15 +28,9 @@ def _prepared(variable: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    """The engine; its storage, several GiB, is removed at the end."""
-    folder = tmp_path_factory.mktemp("podman")
-    engine = open_podman(folder)
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The engine, with all images in it."""
     servers = {"consul": find_binary("consul", [CHECKOUT / ".servers"]), "bao": openbao_program()}
-    try:
-        build_images(engine, _prepared("GLOO_NOMAD_TEST_BASE"), _prepared("GLOO_NOMAD_TEST_WHEELS"), servers)
-        yield engine
-    finally:
-        engine.run("rm", "--all", "--force", "--time", "0", check=False)
-        engine.run("network", "prune", "--force", check=False)
-        shutil.rmtree(folder, ignore_errors=True)
+    with ENGINES[ENGINE](tmp_path_factory.mktemp(ENGINE)) as opened:
+        build_images(opened, _prepared("GLOO_NOMAD_TEST_BASE"), _prepared("GLOO_NOMAD_TEST_WHEELS"), servers)
+        yield opened

@@ -4,30 +4,31 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gloo_nomad.demo.fetch import Answer, fetch
-from tests.containers.engine import Podman
+from tests.containers.engine import Engine, checked
 
 START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A deployment that is up. Containers are called ``<project>_<service>_1``."""
+    """A deployment that is up."""
 
-    podman: Podman
+    engine: Engine
     folder: Path
     project: str
 
     def container(self, service: str) -> str:
         """The name of a service's container."""
-        return f"{self.project}_{service}_1"
+        return self.engine.container(self.project, service)
 
     def logs(self) -> str:
         """What all containers printed last."""
-        names = self.podman.run("ps", "--all", "--format", "{{.Names}}").split()
-        return "\n".join(f"--- {name}\n{self.podman.logs(name)[-1500:]}" for name in names)
+        names = self.engine.run("ps", "--all", "--format", "{{.Names}}").split()
+        return "\n".join(f"--- {name}\n{self.engine.logs(name)[-1500:]}" for name in names)
 
     def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> float:
         """Waits until something holds; the seconds that it took."""
@@ -52,21 +53,22 @@ def _body(answer: Answer) -> str:
 
 
 @contextmanager
-def deployed(podman: Podman, folder: Path, project: str, env: Mapping[str, str]) -> Iterator[Deployment]:
+def deployed(engine: Engine, folder: Path, project: str, env: Mapping[str, str]) -> Iterator[Deployment]:
     """``compose up``, and at the end ``compose down`` with everything that belongs to it."""
-    deployment = Deployment(podman, folder, project)
+    deployment = Deployment(engine, folder, project)
+    compose = partial(engine.compose, folder, "--project-name", project, env=env)
     try:
-        podman.compose(folder, "--project-name", project, "up", "--detach", "--no-build", env=env)
+        checked(compose("up", "--detach", "--no-build"))
         yield deployment
     finally:
-        podman.compose(folder, "--project-name", project, "down", "--volumes", "--timeout", "20", env=env)
+        checked(compose("down", "--volumes", "--timeout", "20"))
 
 
-def leftovers(podman: Podman) -> list[str]:
-    """Containers, volumes and networks that are there, apart from the engine's own network."""
+def leftovers(engine: Engine) -> list[str]:
+    """Containers, volumes and networks that are there, apart from the engine's own networks."""
     listings = (
-        podman.run("ps", "--all", "--format", "{{.Names}}"),
-        podman.run("volume", "ls", "--format", "{{.Name}}"),
-        podman.run("network", "ls", "--format", "{{.Name}}"),
+        engine.run("ps", "--all", "--format", "{{.Names}}"),
+        engine.run("volume", "ls", "--format", "{{.Name}}"),
+        engine.run("network", "ls", "--format", "{{.Name}}"),
     )
-    return [name for listing in listings for name in listing.split() if name != "podman"]
+    return [name for listing in listings for name in listing.split() if name not in engine.own_networks]

@@ -5,12 +5,13 @@ real programs. Our own image is built from the ``Dockerfile``.
 """
 
 import importlib.util
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from tests.conftest import CHECKOUT
-from tests.containers.engine import Podman
+from tests.containers.engine import Engine
 
 BASE: Final = "localhost/debian:bookworm-slim"
 OURS: Final = "gloo-nomad:0.1.0"
@@ -33,43 +34,21 @@ def openbao_program() -> Path:
     return next(path for path in Path(spec.origin).parent.rglob("bao*") if path.stat().st_size > 10_000_000)
 
 
-def build_images(podman: Podman, base: Path, wheels: Path, servers: Mapping[str, Path]) -> None:
+def build_images(engine: Engine, base: Path, wheels: Path, servers: Mapping[str, Path]) -> None:
     """Makes all images that the deployments name."""
-    podman.run("import", "--change", 'CMD ["bash"]', str(base), BASE)
+    engine.run("import", "--change", 'CMD ["bash"]', str(base), BASE)
     for target, name in (("gloo-nomad", OURS), ("envoy", OUR_ENVOY)):
-        context = [
-            "--build-context",
-            f"wheels={wheels}",
-            "--build-arg",
-            f"BASE={BASE}",
-            "--target",
-            target,
-            "--tag",
-            name,
-        ]
-        podman.run(
-            "build",
-            "--format",
-            "docker",
-            "--layers=false",
-            "--quiet",
-            *context,
-            "--target",
-            target,
-            "--tag",
-            name,
-            str(CHECKOUT),
-            seconds=900,
-        )
+        given = ("--build-context", f"wheels={wheels}", "--build-arg", f"BASE={BASE}")
+        engine.build(CHECKOUT, name, *given, "--target", target)
     names = read_env("consul-vault")
-    _wrap(podman, servers["consul"], names["CONSUL_IMAGE"], "consul")
-    _wrap(podman, servers["bao"], names["VAULT_IMAGE"], "vault")
-    podman.run("tag", OUR_ENVOY, names["ENVOY_IMAGE"])
+    _wrap(engine, servers["consul"], names["CONSUL_IMAGE"], "consul")
+    _wrap(engine, servers["bao"], names["VAULT_IMAGE"], "vault")
+    engine.run("tag", OUR_ENVOY, names["ENVOY_IMAGE"])
 
 
-def _wrap(podman: Podman, program: Path, image: str, name: str) -> None:
+def _wrap(engine: Engine, program: Path, image: str, name: str) -> None:
     """The base image with one program, called *name*, as its entry point."""
-    context = podman.folder / f"{name}-image"
+    context = engine.folder / f"{name}-image"
     context.mkdir()
     (context / name).write_bytes(program.resolve().read_bytes())
     (context / name).chmod(0o755)
@@ -77,4 +56,5 @@ def _wrap(podman: Podman, program: Path, image: str, name: str) -> None:
         f"FROM {BASE}\nCOPY {name} /usr/local/bin/{name}\nRUN mkdir -p /{name}/data\n"
         f'ENTRYPOINT ["/usr/local/bin/{name}"]\n'
     )
-    podman.run("build", "--layers=false", "--quiet", "--tag", image, str(context), seconds=600)
+    engine.build(context, image)
+    shutil.rmtree(context)

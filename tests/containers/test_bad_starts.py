@@ -5,41 +5,41 @@ from pathlib import Path
 
 from gloo_nomad.demo.processes import wait_until
 from tests.containers.deployment import deployed
-from tests.containers.engine import Podman
+from tests.containers.engine import Engine
 from tests.containers.images import DEPLOYMENTS, OURS, read_env
 
 OBJECTS = DEPLOYMENTS / "filesystem" / "objects"
 
 
-def run_to_its_end(podman: Podman, *arguments: str) -> tuple[int, str]:
+def run_to_its_end(engine: Engine, *arguments: str) -> tuple[int, str]:
     """Exit code and output of a container that ends by itself."""
     name = "ending"
     try:
-        podman.run("run", "--name", name, *arguments, check=False, seconds=60)
-        return podman.inspect(name)["State"]["ExitCode"], podman.logs(name)
+        engine.run("run", "--name", name, *arguments, check=False, seconds=60)
+        return engine.inspect(name)["State"]["ExitCode"], engine.logs(name)
     finally:
-        podman.run("rm", "--force", name)
+        engine.run("rm", "--force", name)
 
 
-def test_a_port_that_is_taken(podman: Podman) -> None:
+def test_a_port_that_is_taken(engine: Engine) -> None:
     """Names the address, and what to do."""
     with socket.create_server(("127.0.0.1", 9977)):
         flags = ["run", "--role", "gloo", "--config-dir", "/objects", "--xds-bind", "127.0.0.1:9977"]
-        code, told = run_to_its_end(podman, "--network", "host", f"--volume={OBJECTS}:/objects:ro", OURS, *flags)
+        code, told = run_to_its_end(engine, "--network", "host", f"--volume={OBJECTS}:/objects:ro", OURS, *flags)
 
     assert code == 1
     assert "xDS cannot listen on 127.0.0.1:9977: the port is taken by another process" in told
 
 
-def test_a_folder_that_is_missing(podman: Podman) -> None:
+def test_a_folder_that_is_missing(engine: Engine) -> None:
     """Names the folder, and what to do."""
-    code, told = run_to_its_end(podman, OURS, "run", "--role", "gloo", "--config-dir", "/objects")
+    code, told = run_to_its_end(engine, OURS, "run", "--role", "gloo", "--config-dir", "/objects")
 
     assert code == 1
     assert "there is no folder /objects; create it, or correct the path" in told
 
 
-def test_a_settings_file_that_may_not_be_read(podman: Podman, tmp_path: Path) -> None:
+def test_a_settings_file_that_may_not_be_read(engine: Engine, tmp_path: Path) -> None:
     """Names the file and the reason: the container's user is not root."""
     file = tmp_path / "gloo-system" / "default.yaml"
     file.parent.mkdir()
@@ -47,13 +47,13 @@ def test_a_settings_file_that_may_not_be_read(podman: Podman, tmp_path: Path) ->
     file.chmod(0o600)
     for folder in (tmp_path, file.parent):
         folder.chmod(0o755)
-    code, told = run_to_its_end(podman, f"--volume={tmp_path}:/settings:ro", OURS, "run", "--dir", "/settings")
+    code, told = run_to_its_end(engine, f"--volume={tmp_path}:/settings:ro", OURS, "run", "--dir", "/settings")
 
     assert code == 1
     assert "cannot read the Settings file /settings/gloo-system/default.yaml: Permission denied" in told
 
 
-def test_an_object_that_may_not_be_read(podman: Podman, tmp_path: Path) -> None:
+def test_an_object_that_may_not_be_read(engine: Engine, tmp_path: Path) -> None:
     """One file without the right to read it is a problem of that file; the daemon runs."""
     folder = tmp_path / "virtualservices" / "gloo-system"
     folder.mkdir(parents=True)
@@ -63,31 +63,31 @@ def test_an_object_that_may_not_be_read(podman: Podman, tmp_path: Path) -> None:
         place.chmod(0o755)
     volume = f"--volume={tmp_path}:/objects:ro"
     command = ["run", "--role", "gloo", "--config-dir", "/objects", "--xds-bind", "127.0.0.1:9977"]
-    podman.run("run", "--detach", "--name", "reads", volume, OURS, *command)
+    engine.run("run", "--detach", "--name", "reads", volume, OURS, *command)
     try:
-        wait_until(lambda: "object_problem" in podman.logs("reads"), "the problem in the log", 60)
-        told = podman.logs("reads")
+        wait_until(lambda: "object_problem" in engine.logs("reads"), "the problem in the log", 60)
+        told = engine.logs("reads")
 
         assert "secret.yaml" in told
         assert "Permission denied" in told
-        assert podman.inspect("reads")["State"]["Running"]
+        assert engine.inspect("reads")["State"]["Running"]
     finally:
-        podman.run("rm", "--force", "--time", "10", "reads")
+        engine.run("rm", "--force", "reads")
 
 
-def test_vault_without_a_token(podman: Podman) -> None:
+def test_vault_without_a_token(engine: Engine) -> None:
     """The daemon says that Vault lets nobody in, is not ready, and does not restart in a loop."""
     env = {**read_env("consul-vault"), "VAULT_TOKEN": "root"}
-    with deployed(podman, DEPLOYMENTS / "consul-vault", "closed", env) as deployment:
+    with deployed(engine, DEPLOYMENTS / "consul-vault", "closed", env) as deployment:
         deployment.wait_for_answer(8080, "/", "Hello from gloo-nomad")
-        network = next(iter(podman.inspect(deployment.container("gloo"))["NetworkSettings"]["Networks"]))
+        network = next(iter(engine.inspect(deployment.container("gloo"))["NetworkSettings"]["Networks"]))
         flags = [f"--network={network}", "--env=CONSUL_HTTP_ADDR=consul:8500", "--env=VAULT_ADDR=http://vault:8200"]
         command = ["run", "--xds-bind", "127.0.0.1:9977"]
-        podman.run("run", "--detach", "--name", "outside", *flags, "--env=VAULT_TOKEN=", OURS, *command)
-        deployment.wait_for(lambda: "permission denied" in podman.logs("outside").lower(), "a clear line", 60)
-        told = podman.logs("outside")
+        engine.run("run", "--detach", "--name", "outside", *flags, "--env=VAULT_TOKEN=", OURS, *command)
+        deployment.wait_for(lambda: "permission denied" in engine.logs("outside").lower(), "a clear line", 60)
+        told = engine.logs("outside")
 
         assert told.count("\n") < 60
-        assert not podman.is_healthy("outside")
-        assert podman.inspect("outside")["RestartCount"] == 0
-        podman.run("rm", "--force", "--time", "20", "outside")
+        assert not engine.is_healthy("outside")
+        assert engine.inspect("outside")["RestartCount"] == 0
+        engine.run("rm", "--force", "outside")

@@ -9,7 +9,7 @@ import yaml
 
 from gloo_nomad.demo.fetch import fetch
 from tests.containers.deployment import Deployment, deployed, leftovers
-from tests.containers.engine import Podman
+from tests.containers.engine import Engine
 from tests.containers.images import DEPLOYMENTS, read_env
 from tests.containers.tls import fetch_insecurely, served_certificate
 
@@ -19,12 +19,12 @@ FOLDER = DEPLOYMENTS / "consul-vault"
 
 
 @pytest.fixture(scope="module")
-def running(podman: Podman) -> Iterator[Deployment]:
+def running(engine: Engine) -> Iterator[Deployment]:
     """The deployment, with Envoy answering."""
-    with deployed(podman, FOLDER, "gloo", read_env("consul-vault")) as deployment:
+    with deployed(engine, FOLDER, "gloo", read_env("consul-vault")) as deployment:
         deployment.wait_for_answer(HTTP, "/", "Hello from gloo-nomad")
         yield deployment
-    assert not leftovers(podman)
+    assert not leftovers(engine)
 
 
 def put_greeting(word: str) -> None:
@@ -42,11 +42,11 @@ def test_http_and_https(running: Deployment) -> None:
     assert "localhost" in served_certificate(HTTPS).subject.rfc4514_string()
 
 
-@pytest.mark.parametrize("service", ["consul", "vault", "gloo", "gateway", "discovery", "gateway-proxy"])
+@pytest.mark.parametrize("service", ["consul", "vault", "gloo", "gateway", "discovery", "gateway-proxy", "echo"])
 def test_health_checks(running: Deployment, service: str) -> None:
     """The containers' own health checks pass."""
     name = running.container(service)
-    running.wait_for(lambda: running.podman.is_healthy(name), f"health of {service}", 60)
+    running.wait_for(lambda: running.engine.is_healthy(name), f"health of {service}", 60)
 
 
 def test_a_key_is_live(running: Deployment) -> None:
@@ -73,13 +73,13 @@ def test_the_rest_api_asks_for_its_token(running: Deployment) -> None:
 
 def test_traffic_goes_on_without_consul(running: Deployment) -> None:
     """Consul is stopped for some seconds: no request fails. It comes back: the next edit is live, nothing is lost."""
-    running.podman.run("stop", "--time", "20", running.container("consul"))
+    running.engine.run("stop", "--time", "20", running.container("consul"))
     answers = []
     ends = time.monotonic() + 8
     while time.monotonic() < ends:
         answers.append(fetch(HTTP, "/echo/hello").status)
         answers.append(fetch_insecurely(HTTPS, "/echo/hello")[0])
-    running.podman.run("start", running.container("consul"))
+    running.engine.run("start", running.container("consul"))
 
     assert set(answers) == {200}
     assert len(answers) > 50

@@ -9,7 +9,7 @@ import pytest
 
 from gloo_nomad.demo.fetch import fetch
 from tests.containers.deployment import Deployment, deployed, leftovers
-from tests.containers.engine import Podman
+from tests.containers.engine import Engine
 from tests.containers.images import DEPLOYMENTS, read_env
 from tests.containers.tls import fetch_insecurely
 
@@ -26,9 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(podman: Podman, folder: Path) -> Iterator[Deployment]:
+def running(engine: Engine, folder: Path) -> Iterator[Deployment]:
     """The deployment, with Envoy answering."""
-    with deployed(podman, folder, "files", read_env("filesystem")) as deployment:
+    with deployed(engine, folder, "files", read_env("filesystem")) as deployment:
         deployment.wait_for_answer(HTTP, "/", "Hello from gloo-nomad")
         yield deployment
 
@@ -42,11 +42,11 @@ def test_http_and_https(running: Deployment) -> None:
     assert fetch(ADMIN, "/ready").text == "LIVE\n"
 
 
-@pytest.mark.parametrize("service", ["gloo", "gateway-proxy"])
+@pytest.mark.parametrize("service", ["gloo", "gateway-proxy", "echo"])
 def test_health_checks(running: Deployment, service: str) -> None:
     """The containers' own health checks pass."""
     name = running.container(service)
-    running.wait_for(lambda: running.podman.is_healthy(name), f"health of {service}", 30)
+    running.wait_for(lambda: running.engine.is_healthy(name), f"health of {service}", 30)
 
 
 def test_an_edit_is_live_within_a_second(running: Deployment, folder: Path) -> None:
@@ -70,17 +70,17 @@ def test_a_broken_file_spoils_only_itself(running: Deployment, folder: Path) -> 
     broken.write_text("metadata: {name: broken, namespace: gloo-system}\nvirtualHost: {domain: [a.example.com]}\n")
     try:
         check = ("exec", running.container("gloo"), "gloo-nomad", "check", "--config-dir", "/objects")
-        running.wait_for(lambda: "virtualHost.domain" in running.podman.run(*check, check=False), "the problem", 30)
+        running.wait_for(lambda: "virtualHost.domain" in running.engine.run(*check, check=False), "the problem", 30)
 
         assert fetch(HTTP, "/").status == 200
     finally:
         broken.unlink()
 
 
-def test_nothing_is_left_behind(podman: Podman, folder: Path) -> None:
+def test_nothing_is_left_behind(engine: Engine, folder: Path) -> None:
     """After ``down --volumes`` there is no container, network or volume of the deployment; a second start works."""
     with deployed(
-        podman,
+        engine,
         folder,
         "again",
         {**read_env("filesystem"), "HTTP_PORT": "18080", "HTTPS_PORT": "18443"}
@@ -91,4 +91,4 @@ def test_nothing_is_left_behind(podman: Podman, folder: Path) -> None:
     ) as second:
         second.wait_for_answer(18080, "/", "Hello from gloo-nomad")
 
-    assert not [name for name in leftovers(podman) if "again" in name]
+    assert not [name for name in leftovers(engine) if "again" in name]

@@ -2,44 +2,45 @@
 
 import time
 
-from tests.containers.engine import Podman
+from tests.containers.engine import Engine
 from tests.containers.images import DEPLOYMENTS, OURS
 
 FOLDER = DEPLOYMENTS / "filesystem"
 MEBIBYTE = 1024 * 1024
 
 
-def test_who_runs_in_it(podman: Podman) -> None:
+def test_who_runs_in_it(engine: Engine) -> None:
     """Neither root nor with a compiler, pip or what it was built from; labels and a health check are there."""
-    config = podman.inspect(OURS)["Config"]
+    config = engine.inspect(OURS)["Config"]
     tools = "for tool in gcc cc make pip pip3; do command -v $tool; done; ls -d /source /wheels 2>/dev/null; id -u"
 
-    assert podman.run("run", "--rm", "--entrypoint", "sh", OURS, "-c", tools).split() == ["10001"]
+    assert engine.run("run", "--rm", "--entrypoint", "sh", OURS, "-c", tools).split() == ["10001"]
     assert config["User"] == "10001"
     assert config["Labels"]["org.opencontainers.image.title"] == "gloo-nomad"
     assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
-    assert podman.inspect(OURS)["Healthcheck"]["Test"] == ["CMD", "gloo-nomad", "ready"]
+    assert engine.health_check(OURS) == ["CMD", "gloo-nomad", "ready"]
 
 
-def test_what_it_says(podman: Podman) -> None:
+def test_what_it_says(engine: Engine) -> None:
     """The entry point is the command, with the version of the label."""
-    label = podman.inspect(OURS)["Config"]["Labels"]["org.opencontainers.image.version"]
+    label = engine.inspect(OURS)["Config"]["Labels"]["org.opencontainers.image.version"]
 
-    assert f"gloo-nomad {label}" in podman.run("run", "--rm", OURS, "version")
+    assert f"gloo-nomad {label}" in engine.run("run", "--rm", OURS, "version")
 
 
-def test_sigterm_as_process_one(podman: Podman) -> None:
+def test_sigterm_as_process_one(engine: Engine) -> None:
     """It is ready, stops on SIGTERM at once, and its exit code is 0."""
     mounts = [f"--volume={FOLDER / name}:/{name}:ro" for name in ("settings", "objects")]
-    podman.run("run", "--detach", "--name", "first", *mounts, OURS, "run", "--role", "gloo", "--dir", "/settings")
+    engine.run("run", "--detach", "--name", "first", *mounts, OURS, "run", "--role", "gloo", "--dir", "/settings")
     began = time.monotonic()
-    while not podman.is_healthy("first"):
-        assert time.monotonic() - began < 60, podman.logs("first")
+    while not engine.is_healthy("first"):
+        assert time.monotonic() - began < 60, engine.logs("first")
+        time.sleep(0.05)
     print(f"ready {time.monotonic() - began:.1f} s after the container's start")
     began = time.monotonic()
-    podman.run("stop", "--time", "30", "first")
+    engine.run("stop", "--time", "30", "first")
 
     assert time.monotonic() - began < 20
-    assert podman.inspect("first")["State"]["ExitCode"] == 0
-    assert "stopped" in podman.logs("first")
-    podman.run("rm", "first")
+    assert engine.inspect("first")["State"]["ExitCode"] == 0
+    assert "stopped" in engine.logs("first")
+    engine.run("rm", "first")

@@ -1,6 +1,7 @@
-"""The Nomad job with its default driver, docker, on podman's socket for Docker's clients."""
+"""The Nomad job with its default driver, docker: on Docker, or on podman's socket for Docker's clients."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from gloo_nomad.demo.consul import start_consul
 from gloo_nomad.demo.fetch import fetch
 from gloo_nomad.demo.nomad import start_nomad
 from gloo_nomad.demo.openbao import start_openbao
-from gloo_nomad.demo.processes import ServerError, start_process, wait_ready, wait_until
+from gloo_nomad.demo.processes import ServerError, wait_until
 from tests.conftest import CHECKOUT
-from tests.containers.engine import Podman
+from tests.containers.engine import Engine
 from tests.containers.images import OURS, read_env
 
 SERVERS = [CHECKOUT / ".servers"]
@@ -21,23 +22,18 @@ PORTS = {"http_port": "18080", "https_port": "18443", "envoy_admin_port": "19100
 
 
 @pytest.fixture
-def cluster(podman: Podman, tmp_path: Path) -> Iterator[Cluster]:
-    """Agents of Consul, OpenBao and Nomad, with podman in the place of Docker."""
-    socket = tmp_path / "podman.sock"
-    line = [str(podman.program), "system", "service", "--time=0", f"unix://{socket}"]
-    service = start_process("podman", line, tmp_path / "podman.log", env=podman.environment)
-    wait_ready(service, socket.exists)
-    consul = start_consul(tmp_path / "consul", binary=find_binary("consul", SERVERS))
-    bao = start_openbao(tmp_path / "openbao")
-    config = f'plugin "docker" {{\n  config {{\n    endpoint = "unix://{socket}"\n  }}\n}}\n'
-    nomad = start_nomad(tmp_path / "nomad", binary=find_binary("nomad", SERVERS), consul=consul, config=config)
-    try:
+def cluster(engine: Engine, tmp_path: Path) -> Iterator[Cluster]:
+    """Agents of Consul, OpenBao and Nomad, whose containers are the engine's."""
+    with ExitStack() as stack:
+        socket = stack.enter_context(engine.listening())
+        consul = start_consul(tmp_path / "consul", binary=find_binary("consul", SERVERS))
+        stack.callback(consul.stop)
+        bao = start_openbao(tmp_path / "openbao")
+        stack.callback(bao.stop)
+        config = f'plugin "docker" {{\n  config {{\n    endpoint = "unix://{socket}"\n  }}\n}}\n'
+        nomad = start_nomad(tmp_path / "nomad", binary=find_binary("nomad", SERVERS), consul=consul, config=config)
+        stack.callback(nomad.stop)
         yield Cluster(consul, nomad, bao)
-    finally:
-        nomad.stop()
-        bao.stop()
-        consul.stop()
-        service.stop()
 
 
 def test_the_job_runs(cluster: Cluster) -> None:

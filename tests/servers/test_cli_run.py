@@ -83,6 +83,9 @@ def test_a_folder(start: Start, tmp_path: Path, free_port: Callable[[], int]) ->
     role = page(admin, "/snapshots/xds")[1]["gloo-system~gateway-proxy"]
     assert role["clusters"]
     assert page(admin, "/healthz")[1]["status"] == "ok"
+    asked = start("ready", "--admin-address", f"127.0.0.1:{admin}")
+    asked.communicate(timeout=20)
+    assert asked.returncode == 0
     with socket.create_connection(("127.0.0.1", xds), timeout=5):
         pass
     added = tmp_path / "objects/gloo/gloo.solo.io/v1/Upstream/gloo-system/new.yaml"

@@ -7,6 +7,7 @@ import typer
 from gloo_nomad.cli.errors import FAILED, CommandError
 
 POSITION: Final = 45
+_PORT: Final = 9091
 _SECONDS: Final = 3.0
 
 
@@ -27,13 +28,15 @@ def ready(
     """Ask one daemon whether it is ready. Exit code 1 if it is not, or does not answer."""
     import http.client
 
-    from gloo_nomad.settings import SettingsError, parse_address
+    from gloo_nomad.clients.address import parse_address  # that of the settings takes longer to import than the check
 
     try:
-        host, port = parse_address(admin_address, "--admin-address")
-    except SettingsError as failure:
-        raise CommandError(str(failure)) from failure
-    connection = http.client.HTTPConnection(host, port, timeout=_SECONDS)
+        address = parse_address(admin_address, _PORT)
+    except ValueError:
+        address = None
+    if address is None or address.is_unix:
+        raise CommandError(f'--admin-address: "{admin_address}" is not host:port')
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=_SECONDS)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
