@@ -1,8 +1,11 @@
 """Bursts become one batch: the first change at once, the rest after a short quiet, and never later than a limit."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from typing import Final, TypeVar
+
+from gloo_nomad.store.change import Change
 
 T = TypeVar("T")
 
@@ -44,3 +47,17 @@ async def _collect(queue: asyncio.Queue[T], out: list[T], quiet: float, deadline
 def _drain(queue: asyncio.Queue[T], out: list[T]) -> None:
     while not queue.empty():
         out.append(queue.get_nowait())
+
+
+def merged(changes: Iterable[Change]) -> list[Change]:
+    """The same changes in fewer: those in a row of one source and kind are one, unless one says all there is."""
+    result: list[Change] = []
+    for change in changes:
+        last = result[-1] if result else None
+        if last is None or last.complete or change.complete or (last.source, last.kind) != (change.source, change.kind):
+            result.append(change)
+            continue
+        puts = {ref: entry for ref, entry in last.puts.items() if ref not in change.deletes}
+        deletes = (last.deletes - change.puts.keys()) | (change.deletes - change.puts.keys())
+        result[-1] = replace(last, puts={**puts, **change.puts}, deletes=deletes)
+    return result

@@ -8,6 +8,7 @@ those that do not answer: an empty beginning is not a configuration.
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,7 +19,7 @@ import structlog
 from gloo_nomad.api.kinds import SETTINGS
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.app import memory
-from gloo_nomad.app.coalesce import batches
+from gloo_nomad.app.coalesce import batches, merged
 from gloo_nomad.app.live_settings import LiveSettings
 from gloo_nomad.envoy.clusters import ClusterSet
 from gloo_nomad.envoy.endpoints import endpoint_problems, translate_endpoints
@@ -38,6 +39,10 @@ FIRST_ENDPOINTS_SECONDS: Final = 5.0
 """How long the very first publication waits for the endpoints of reachable services, unless the Settings say it."""
 NEW_ENDPOINTS_SECONDS: Final = 1.0
 """How long a later one waits for those of services that no route could reach before."""
+REST_SECONDS: Final = (0.002, 0.25)
+"""Rest for each service that was heard of for the first time, and at most: each publication looks at every cluster."""
+SILENCE_SECONDS: Final = 2.0
+"""Where no service was heard of for so long, those that are missing are not to be expected soon."""
 
 MOST_ROUNDS: Final = 3
 """How often one publication is translated at most; a change meanwhile is another publication."""
@@ -93,8 +98,10 @@ class Engine:
     """Services whose endpoints some publication waited for already."""
     _round_awaiting: list[asyncio.Event] = field(default_factory=list)
     """Of whoever waits for the next round."""
-    _silent: Services = frozenset()
-    """Those of them that were not answered for when it was last looked."""
+    _silent: set[tuple[str, Ref]] = field(default_factory=set)
+    """Those of them that were not heard of yet."""
+    _waiting: set[tuple[str, Ref]] = field(default_factory=set)
+    """The same of those that the next publication waits for."""
     _stale: bool = False
     """Whether something else than an object changed that translation reads."""
 
@@ -167,6 +174,14 @@ class Engine:
             self.begun.set()
             await self.changes.put(Change("engine", "begin"))
 
+    async def heard_of_services(self) -> None:
+        """Returns when no more is to be expected of the services that are not known since the first publication."""
+        await self.published.wait()
+        missing = len(self._silent) + 1
+        while 0 < len(self._silent) < missing:
+            missing = len(self._silent)
+            await asyncio.sleep(SILENCE_SECONDS)
+
     async def translate_again(self) -> None:
         """Returns when everything that is in the store now was translated and published."""
         done = asyncio.Event()
@@ -216,7 +231,7 @@ class Engine:
             watched = self.outputs.want_services(translation.services)
             self._drop_unwanted(watched)
             await self._wait_for_endpoints(watched - self._awaited, self._patience(first=first))
-            self._awaited = self._silent = watched
+            self._awaited, self._silent = watched, set(self._unknown(watched))
             if not self._stale:
                 break
         self.translation = translation
@@ -240,19 +255,20 @@ class Engine:
         A restarted ``gloo`` would otherwise tell running Envoys that there are no endpoints, and a route that moves to
         another service would have none for a moment.
         """
+        self._waiting = missing = set(self._unknown(services))
         try:
             async with asyncio.timeout(seconds):
-                while missing := self._unread(services):
+                while missing := self._waiting | self._kept(services):
                     self._services_changed.clear()
                     await self._services_changed.wait()
         except TimeoutError:
             names = sorted(str(ref) for _, ref in missing)
             log.warning("endpoints_late", waited_seconds=seconds, services=names[:20], count=len(names))
+        self._waiting = set()
 
-    def _unread(self, services: Services) -> Services:
-        """Those that are unknown, or known from the disk alone although the world answers."""
-        kept = services & self.kept_services.keys() if self.sources_listed.is_set() else frozenset()
-        return self._unknown(services) | kept
+    def _kept(self, services: Services) -> Services:
+        """Those that are known from the disk alone although the world answers."""
+        return frozenset(self.kept_services.keys() & services) if self.sources_listed.is_set() else frozenset()
 
     def _drop_unwanted(self, watched: Services) -> None:
         """Forgets services that were kept on disk and that no route can reach any more."""
@@ -266,31 +282,37 @@ class Engine:
 
     def _with_endpoints(self, translation: Translation) -> Mapping[str, XdsSnapshot]:
         endpoints = translate_endpoints(translation.clusters, self.store.snapshot, self._endpoint_memo)
-        self._silent = self._unknown(self._silent)
         if self._silent:
             endpoints = _without_unknown(endpoints, translation.clusters, self._silent)
         return {role: snapshot.with_type(ENDPOINTS, endpoints) for role, snapshot in translation.xds.items()}
 
     async def _take_services(self) -> None:
         while True:
-            change = await self.services.get()
-            with self._surviving("endpoints"):
-                changed = self._take_service(change)
-                while not self.services.empty():
-                    changed = self._take_service(self.services.get_nowait()) or changed
-                self._services_changed.set()
-                if changed and self.translation is not None:
-                    began = time.monotonic()
+            changes = [await self.services.get()]
+            began, unheard = time.monotonic(), len(self._silent) + len(self._waiting)
+            while not self.services.empty():
+                changes.append(self.services.get_nowait())
+            changed = False
+            for change in merged(changes):
+                with self._surviving("endpoints"):
+                    changed = self._take_service(change) or changed
+            self._services_changed.set()
+            if changed and self.translation is not None:
+                with self._surviving("endpoints"):
                     self.outputs.publish_endpoints(self._with_endpoints(self.translation))
-                    await asyncio.sleep(time.monotonic() - began)  # what comes meanwhile is one publication
+            heard = unheard - len(self._silent) - len(self._waiting)
+            each, most = REST_SECONDS  # what comes meanwhile is one publication
+            await asyncio.sleep(max(time.monotonic() - began, min(each * heard, most)))
 
     def _take_service(self, change: Change) -> bool:
         """Takes a change over; True if it concerns endpoints. What clusters are made of has to be translated anew."""
         changed = self.store.apply(change)
         for key in [key for key in self.kept_services if key[0] == change.kind and _tells_of(change, key[1])]:
             del self.kept_services[key]
+        for missing in (self._silent, self._waiting):
+            missing.difference_update((change.kind, ref) for ref in change.puts)
         if change.complete or change.deletes:
-            self._silent = self._awaited
+            self._silent = set(self._unknown(self._awaited))
         if changed and change.kind == MESH_IDENTITY:
             self._stale = True
             if self.changes.empty():
@@ -314,10 +336,10 @@ def _tells_of(change: Change, ref: Ref) -> bool:
     return change.complete or ref in change.puts or ref in change.deletes
 
 
-def _without_unknown(endpoints: Resources, clusters: ClusterSet, unknown: Services) -> Resources:
+def _without_unknown(endpoints: Resources, clusters: ClusterSet, unknown: AbstractSet[tuple[str, Ref]]) -> Resources:
     """Without those of clusters none of whose services was answered for yet: not known is not the same as empty.
 
     A running Envoy keeps the endpoints that it has, a new one goes on without.
     """
-    silent = {served.cluster for served in clusters.dynamic if unknown.issuperset(served.services)}
+    silent = {served.cluster for served in clusters.dynamic if all(key in unknown for key in served.services)}
     return MappingProxyType({name: resource for name, resource in endpoints.items() if name not in silent})

@@ -28,6 +28,7 @@ async def run_statuses(engine: Engine, writer: StatusWriter, leader: Leader, rou
     translation: Translation | None = None
     problems: Problems = ()
     await engine.config_listed.wait()  # what was kept on disk has no statuses to compare with
+    await engine.heard_of_services()  # endpoints come first
     rounds.set()
     while True:
         await rounds.wait()

@@ -4,7 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from gloo_nomad.app.coalesce import batches
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gloo_nomad.api.refs import Ref
+from gloo_nomad.app.coalesce import batches, merged
+from gloo_nomad.store.change import Change, Entry
+from gloo_nomad.store.services import CONSUL_SERVICE, NOMAD_SERVICE, Instance, ServiceInstances
+from gloo_nomad.store.store import Store
 
 QUIET = 0.15
 LIMIT = 0.6
@@ -112,3 +119,35 @@ def test_after_a_pause_a_change_is_quick_again() -> None:
         assert time.monotonic() - put[0] < QUIET
 
     run(scenario)
+
+
+_REFS = st.sampled_from([Ref("", name) for name in "abc"])
+_ENTRIES = st.integers(1, 3).map(lambda port: Entry(ServiceInstances((Instance("10.0.0.1", port, "i"),))))
+_CHANGES = st.builds(
+    Change,
+    st.sampled_from(["one", "other"]),
+    st.sampled_from([CONSUL_SERVICE, NOMAD_SERVICE]),
+    st.dictionaries(_REFS, _ENTRIES),
+    st.frozensets(_REFS),
+    st.booleans(),
+)
+
+
+@given(st.lists(_CHANGES, max_size=8))
+def test_merged_changes_lead_to_the_same(changes: list[Change]) -> None:
+    """A store that takes the merged changes has what one has that takes each of them."""
+    each, fewer = Store(), Store()
+    for change in changes:
+        each.apply(change)
+    for change in merged(changes):
+        fewer.apply(change)
+    for kind in (CONSUL_SERVICE, NOMAD_SERVICE):
+        assert dict(fewer.snapshot.of(kind)) == dict(each.snapshot.of(kind))
+        assert fewer.sources(kind) == each.sources(kind)
+
+
+def test_answers_for_many_services_are_one_change() -> None:
+    """What one source says of one kind, one service after the other, is put together."""
+    entry = Entry(ServiceInstances())
+    changes = [Change("one", CONSUL_SERVICE, {Ref("", f"service-{number}"): entry}) for number in range(100)]
+    assert [len(change.puts) for change in merged(changes)] == [100]

@@ -164,3 +164,46 @@ def test_instances_that_cannot_be_told_are_reported() -> None:
         assert "no-address.example" in problem.message
 
     run(scenario)
+
+
+def _route_to(service: str) -> str:
+    return f"{{matchers: [{{prefix: /{service}}}], routeAction: {{single: {{consul: {{serviceName: {service}}}}}}}}}"
+
+
+def test_statuses_wait_for_the_first_answers() -> None:
+    """Whoever comes after endpoints waits while services are heard of one after the other, and no longer."""
+    routes = [_route_to(name) for name in ("one", "two", "three")]
+
+    async def scenario(scene: Scene) -> None:
+        scene.put(GATEWAY, virtual_service(*routes))
+        waiting = asyncio.create_task(scene.engine.heard_of_services())
+        await scene.engine.begin()
+        await scene.until(lambda: bool(scene.published))
+        for name in ("one", "two"):
+            scene.instances(name, 9001)
+            await asyncio.sleep(0.6 * engine_module.SILENCE_SECONDS)
+            assert not waiting.done()
+        async with asyncio.timeout(20):
+            await waiting  # nobody hears of the third one
+
+    run(scenario, {"gloo": {"endpointsWarmingTimeout": "0.1s"}})
+
+
+def test_the_first_answers_are_collected() -> None:
+    """Where many services are heard of, more are to come: they are one publication, and not one for each."""
+    names = [f"service-{number}" for number in range(200)]
+
+    async def scenario(scene: Scene) -> None:
+        scene.put(GATEWAY, virtual_service(*map(_route_to, names)))
+        await scene.engine.begin()
+        await scene.until(lambda: bool(scene.published))
+        for name in names[:150]:
+            scene.instances(name, 9001)
+        await scene.until(lambda: len(scene.endpoints) == 1)
+        began = time.monotonic()
+        scene.instances(names[-1], 9001)
+        await scene.until(lambda: len(scene.endpoints) == 2)
+        assert time.monotonic() - began > 0.5 * engine_module.REST_SECONDS[1]
+        assert len(scene.endpoints[-1][ROLE].of(ENDPOINTS)) == 151
+
+    run(scenario, {"gloo": {"endpointsWarmingTimeout": "0.1s"}})
