@@ -107,38 +107,40 @@ def _open(address: Address, tls: Tls) -> grpc.aio.Channel:
 
 @dataclass(slots=True)
 class _Conversation:
-    """One stream of questions and answers."""
+    """Questions and answers: each has a call of its own, which ends after the one question.
+
+    A server may refuse a call before it reads a question. ``grpc.aio`` would then report a question that is written
+    later as an internal error, and not what the server said.
+    """
 
     channel: Any
     method: str
-    call: Any = None
     files: dict[str, Any] = field(default_factory=dict)
     imported: set[str] = field(default_factory=set)
     """Files that others import and that were not looked for yet."""
     size: int = 0
 
     async def reflect(self) -> Reflected:
-        self.call = self.channel.stream_stream(
-            self.method,
-            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
-            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
-        )()
-        try:
-            answer = await self._ask(list_services="")
-            names = {service.name for service in answer.list_services_response.service}
-            services = sorted(name for name in names if not name.startswith(INFRASTRUCTURE))
-            if len(services) > MAX_SERVICES:
-                raise BadAnswerError(f"reflection names more than {MAX_SERVICES} services")
-            for name in services:
-                self._take(await self._ask(file_containing_symbol=name))
-            await self._complete()
-        finally:
-            self.call.cancel()
+        answer = await self._ask(list_services="")
+        names = {service.name for service in answer.list_services_response.service}
+        services = sorted(name for name in names if not name.startswith(INFRASTRUCTURE))
+        if len(services) > MAX_SERVICES:
+            raise BadAnswerError(f"reflection names more than {MAX_SERVICES} services")
+        for name in services:
+            self._take(await self._ask(file_containing_symbol=name))
+        await self._complete()
         return Reflected(tuple(services), _ordered(self.files))
 
     async def _ask(self, **question: str) -> Any:
-        await self.call.write(reflection_pb2.ServerReflectionRequest(**question))
-        answer = await self.call.read()
+        call = self.channel.unary_stream(
+            self.method,
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )(reflection_pb2.ServerReflectionRequest(**question))
+        try:
+            answer = await call.read()
+        finally:
+            call.cancel()
         if not isinstance(answer, reflection_pb2.ServerReflectionResponse):
             raise BadAnswerError("reflection ended in the middle")
         return answer

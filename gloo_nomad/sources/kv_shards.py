@@ -102,6 +102,8 @@ class ShardedKeys:
     _heard: asyncio.Queue[_Answer | _Names | _Defect] = field(default_factory=lambda: asyncio.Queue(_QUEUE))
     _failing: dict[str, WorldError] = field(default_factory=dict)
     _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READS))
+    _unread: frozenset[str] = frozenset()
+    """Names that the last answer about all names had, and no shard had read yet."""
     _changed: bool = True
     """Whether anything is different since the cut was looked at."""
     _due: float = 0.0
@@ -180,13 +182,20 @@ class ShardedKeys:
         names = seen.answer.keys
         if not names and self.keys.versions and not seen.trusted:
             raise WholeAgainError("no key is there any more")
-        new = tuple(uncovered(self._running, set(names) - self.keys.versions.keys()))
-        if not new:
-            return
-        more = extend(self._running, new, self.place.prefix)
-        if more is None or len(more) > self.cutting.connections.free():
+        self._unread = frozenset(names) - self.keys.versions.keys()
+        more = self._outside(self._running)
+        if len(more) > self.cutting.connections.free():
             raise WholeAgainError("there are too many names outside of all shards")
-        await self._exchange(more | self._running.keys())
+        if more:
+            await self._exchange(more | self._running.keys())
+
+    def _outside(self, shards: Collection[Shard]) -> frozenset[Shard]:
+        """More shards, for the names not read yet that none of *shards* covers."""
+        new = tuple(uncovered(shards, self._unread - self.keys.versions.keys()))
+        more = extend(shards, new, self.place.prefix)
+        if more is None:
+            raise WholeAgainError("no prefix holds the names outside of all shards")
+        return more
 
     # --- which shards there are
 
@@ -200,6 +209,7 @@ class ShardedKeys:
         target = cut(sizes, self.place.prefix, most, cutting.bounds, self._running)
         if len(target) < 2:
             raise WholeAgainError("few keys are left, or there are few connections")
+        target |= self._outside(target)  # a shard that ends now may have had names to read that no answer tells again
         if len(target - self._running.keys()) > cutting.connections.free():
             self._changed = True  # when ended queries are not counted any more
             return

@@ -3,9 +3,10 @@
 import asyncio
 import itertools
 import json
+from contextlib import AsyncExitStack
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gloo_nomad.api import codec
@@ -71,31 +72,56 @@ async def read_all(client: ConsulClient, prefix: str) -> dict[Ref, tuple[int, ob
     return found
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(steps, min_size=4, max_size=20))
-def test_shards_agree_with_a_plain_reader(consul: ConsulAgent, story: list[tuple[str, object]]) -> None:
-    """After any story of writes, deletes and renames both agree; and shards were never too many."""
+CUT_MEANWHILE: list[tuple[str, object]] = [
+    ("put", [("p/c", 2), ("n2/é", 3), ("n2/d.e", 4)]),
+    ("drop tree", "n2/"),
+    ("wait", 0.3),
+    ("drop tree", "p/"),
+    ("put", [("n2/b-1", 2), ("n/é", 3), ("p/ab", 3), ("n/c", 1), ("n/b", 4)]),
+]
+"""Names come back while the shard that would have read them ends, because it was empty for a moment."""
+
+
+async def follow(consul: ConsulAgent, story: list[tuple[str, object]]) -> None:
+    """Fails unless a watch in shards comes to what a plain reader sees after *story*."""
     root = f"shards-{next(_roots)}"
     prefix = f"{root}/{UPSTREAM.prefix}"
     connections = Connections(lambda: MOST)
     cutting = Cutting(connections, Bounds(keys=3, size=1500), settle=0.05, wait=0.2, rest=0.01)
-
-    async def run() -> None:
+    async with AsyncExitStack() as stack:
         client, writer = open_client(consul), open_client(consul)
+        stack.push_async_callback(client.close)
+        stack.push_async_callback(writer.close)
         await play(writer, prefix, ("put", [(name, 1) for name in NAMES[::2]]))
-        async with Listener(ConsulKvSource(client, root, (UPSTREAM,), cutting=cutting)) as listener:
-            await listener.listed()
-            for step in story:
-                await play(writer, prefix, step)
-            expected = await read_all(writer, prefix)
+        source = ConsulKvSource(client, root, (UPSTREAM,), cutting=cutting)
+        listener = await stack.enter_async_context(Listener(source))
+        await listener.listed()
+        for step in story:
+            await play(writer, prefix, step)
+        expected = await read_all(writer, prefix)
 
-            def agrees() -> bool:
-                entries = listener.store.entries(UPSTREAM.name)
-                return {ref: (entry.version, entry.value) for ref, entry in entries.items()} == expected
+        def agrees() -> bool:
+            assert not connections.exceeded()
+            entries = listener.store.entries(UPSTREAM.name)
+            return {ref: (entry.version, entry.value) for ref, entry in entries.items()} == expected
 
-            await listener.until(agrees, seconds=30)
+        await listener.until(agrees, seconds=30)
         await writer.kv_delete_tree(f"{root}/")
-        await client.close()
-        await writer.close()
 
-    asyncio.run(run())
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(steps, min_size=4, max_size=20))
+def test_shards_agree_with_a_plain_reader(consul: ConsulAgent, story: list[tuple[str, object]]) -> None:
+    """After any story of writes, deletes and renames both agree; and shards were never too many."""
+    asyncio.run(follow(consul, story))
+
+
+def test_names_that_come_while_the_cut_changes(consul: ConsulAgent) -> None:
+    """A name that was told once is not forgotten when its shard ends before it is read; eight watches try that."""
+
+    async def follow_many() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(follow(consul, CUT_MEANWHILE))
+
+    asyncio.run(follow_many())
