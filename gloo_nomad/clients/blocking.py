@@ -121,11 +121,14 @@ async def watch_index(
     wait: Callable[[], float],
     report: Report = lambda _: None,
     pace: Pace | None = None,
+    *,
+    every: bool = False,
 ) -> AsyncGenerator[Seen[A], None]:
     """Asks for ever and yields what may be new, the first answer at once.
 
-    *wait* says, before each question, how many seconds the server may take. A ``WorldError`` is reported and tried
-    again, from the start: the server may be another one now. Nothing is yielded for it.
+    With *every* also answers whose index says that only the time ran out: where the index does not tell all. *wait*
+    says, before each question, how many seconds the server may take. A ``WorldError`` is reported and tried again, from
+    the start: the server may be another one now. Nothing is yielded for it.
     """
     pace = pace or Pace()
     asked = 0
@@ -137,7 +140,7 @@ async def watch_index(
         asked = step.index
         seen = Seen(answer, step.trusted)
         del answer  # nothing may hold a large answer while the next one is waited for
-        if step.changed:
+        if step.changed or (every and step.index):
             yield seen
         del seen
 

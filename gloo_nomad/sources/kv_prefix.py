@@ -90,7 +90,8 @@ async def watch_prefix(
     def limit() -> float:
         return wait if size > SMALL_ANSWER else min(wait, SMALL_WAIT)
 
-    async with aclosing(watch_index(query, limit, report)) as answers:
+    # The index does not tell of a shorter prefix deleted with all below it, if a key of this one was deleted before.
+    async with aclosing(watch_index(query, limit, report, every=True)) as answers:
         async for seen in answers:
             change = keys.compare(seen.answer.pairs, trusted=seen.trusted)
             del seen  # as in watch_index: pairs hold the whole answer

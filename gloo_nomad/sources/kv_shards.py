@@ -9,17 +9,18 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
 
-from gloo_nomad.clients.blocking import Pace, Report, Seen, watch_index
+from gloo_nomad.clients.blocking import Pace, Query, Report, Seen, watch_index
 from gloo_nomad.clients.consul import ConsulClient
 from gloo_nomad.clients.consul_answers import KeysAnswer, KvAnswer
 from gloo_nomad.clients.http import RateLimitedError, WorldError
 from gloo_nomad.sources.kv_connections import Connections
 from gloo_nomad.sources.kv_cut import Bounds, Shard, cut, extend, uncovered
+from gloo_nomad.sources.kv_names import ToldNames
 from gloo_nomad.sources.kv_prefix import SMALL_WAIT, PrefixChange, PrefixKeys
 from gloo_nomad.sources.source import cancel
 
@@ -102,8 +103,7 @@ class ShardedKeys:
     _heard: asyncio.Queue[_Answer | _Names | _Defect] = field(default_factory=lambda: asyncio.Queue(_QUEUE))
     _failing: dict[str, WorldError] = field(default_factory=dict)
     _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READS))
-    _unread: frozenset[str] = frozenset()
-    """Names that the last answer about all names had, and no shard had read yet."""
+    _names: ToldNames = field(default_factory=ToldNames)
     _changed: bool = True
     """Whether anything is different since the cut was looked at."""
     _due: float = 0.0
@@ -143,8 +143,10 @@ class ShardedKeys:
         if loop.time() >= self._due:
             self._due = loop.time() + self.cutting.settle
             await self._recut()
+        if self._names.due() <= loop.time() and self._names.overdue(self.keys.versions, loop.time()):
+            raise WholeAgainError("names are not what the shards have")
         try:
-            async with asyncio.timeout_at(self._due):
+            async with asyncio.timeout_at(min(self._due, self._names.due())):
                 heard = await self._heard.get()
         except TimeoutError:
             return None
@@ -182,7 +184,7 @@ class ShardedKeys:
         names = seen.answer.keys
         if not names and self.keys.versions and not seen.trusted:
             raise WholeAgainError("no key is there any more")
-        self._unread = frozenset(names) - self.keys.versions.keys()
+        self._names.heard(names, self.keys.versions.keys(), asyncio.get_running_loop().time())
         more = self._outside(self._running)
         if len(more) > self.cutting.connections.free():
             raise WholeAgainError("there are too many names outside of all shards")
@@ -191,7 +193,7 @@ class ShardedKeys:
 
     def _outside(self, shards: Collection[Shard]) -> frozenset[Shard]:
         """More shards, for the names not read yet that none of *shards* covers."""
-        new = tuple(uncovered(shards, self._unread - self.keys.versions.keys()))
+        new = tuple(uncovered(shards, self._names.unread(self.keys.versions)))
         more = extend(shards, new, self.place.prefix)
         if more is None:
             raise WholeAgainError("no prefix holds the names outside of all shards")
@@ -233,11 +235,7 @@ class ShardedKeys:
 
     async def _watch_shard(self, watch: _Watch) -> None:
         shard, limit = watch.shard, self.cutting.wait
-        query = self._query_key if shard.exact else self._query_prefix
-
-        async def ask(index: int, wait: float) -> KvAnswer:
-            return await query(shard.prefix, index, wait)
-
+        ask = self._query_key(shard.prefix) if shard.exact else self._query_prefix(shard.prefix)
         try:
             answers = watch_index(ask, lambda: limit, self._reporter(shard.prefix))
             async with aclosing(answers):
@@ -247,15 +245,29 @@ class ShardedKeys:
         except Exception as failure:  # a defect, raised where the queue is read
             await self._heard.put(_Defect(failure))
 
-    async def _query_prefix(self, prefix: str, index: int, wait: float) -> KvAnswer:
+    def _query_prefix(self, prefix: str) -> Query[KvAnswer]:
         """Waits for the names, and reads the values if anything may be different."""
-        if index and (await self.client.kv_keys(prefix, index, wait)).index == index:
-            return KvAnswer(index)
-        async with self._reading:
-            return await self.client.kv_list(prefix)
+        names = frozenset[str]()
 
-    async def _query_key(self, key: str, index: int, wait: float) -> KvAnswer:
-        return await self.client.kv_get(key, index, wait)
+        async def ask(index: int, wait: float) -> KvAnswer:
+            nonlocal names
+            if index:
+                told = await self.client.kv_keys(prefix, index, wait)
+                if told.index == index and names == frozenset(told.keys):
+                    return KvAnswer(index)
+            async with self._reading:
+                answer = await self.client.kv_list(prefix)
+            names = frozenset(pair.key for pair in answer.pairs)
+            # Names went and the index did not tell (see kv_names): this is news all the same.
+            return replace(answer, index=0) if answer.index == index else answer
+
+        return ask
+
+    def _query_key(self, key: str) -> Query[KvAnswer]:
+        async def ask(index: int, wait: float) -> KvAnswer:
+            return await self.client.kv_get(key, index, wait)
+
+        return ask
 
     async def _watch_names(self) -> None:
         pace, report = Pace(self.cutting.rest, 1), self._reporter(self.place.prefix)

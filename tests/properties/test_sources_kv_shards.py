@@ -117,11 +117,12 @@ def test_shards_agree_with_a_plain_reader(consul: ConsulAgent, story: list[tuple
 
 
 def test_names_that_come_while_the_cut_changes(consul: ConsulAgent) -> None:
-    """A name that was told once is not forgotten when its shard ends before it is read; eight watches try that."""
+    """A name that was told once is not forgotten when its shard ends before it is read; twelve watches try that."""
 
-    async def follow_many() -> None:
+    async def follow_some() -> None:
         async with asyncio.TaskGroup() as group:
-            for _ in range(8):
+            for _ in range(4):  # more would be more connections than Consul lets one client have
                 group.create_task(follow(consul, CUT_MEANWHILE))
 
-    asyncio.run(follow_many())
+    for _ in range(3):
+        asyncio.run(follow_some())

@@ -38,11 +38,15 @@ def port_of(listener: Listener, ref: Ref) -> int:
 
 @asynccontextmanager
 async def listening(
-    agent: ConsulAgent, root: str, kinds: tuple[Kind, ...] = (UPSTREAM,), namespaces: tuple[str, ...] = ()
+    agent: ConsulAgent,
+    root: str,
+    kinds: tuple[Kind, ...] = (UPSTREAM,),
+    namespaces: tuple[str, ...] = (),
+    wait: float = 60.0,
 ) -> AsyncIterator[tuple[ConsulClient, Listener]]:
     """A client to write with, and a listener on a source of its own."""
     writer, reader = open_client(agent), open_client(agent)
-    async with Listener(ConsulKvSource(reader, root, kinds, namespaces)) as listener:
+    async with Listener(ConsulKvSource(reader, root, kinds, namespaces, wait=wait)) as listener:
         await listener.listed()
         yield writer, listener
     await writer.close()
@@ -92,6 +96,20 @@ def test_create_edit_delete(consul: ConsulAgent, root_key: str) -> None:
         assert listener.entry(UPSTREAM, A) is None
 
     play(consul, root_key, scenario)
+
+
+def test_a_tree_deleted_above(consul: ConsulAgent, root_key: str) -> None:
+    """Consul's index does not tell of it where a key was deleted before; it is seen when the wait is over."""
+
+    async def scenario(writer: ConsulClient, listener: Listener) -> None:
+        for ref in (A, B):
+            await writer.kv_put(UPSTREAM.key(root_key, ref), upstream(ref, 1))
+        await writer.kv_delete(UPSTREAM.key(root_key, B))
+        await listener.until(lambda: list(listener.store.entries(UPSTREAM.name)) == [A])
+        await writer.kv_delete_tree(f"{root_key}/")
+        await listener.until(lambda: not listener.store.entries(UPSTREAM.name))
+
+    play(consul, root_key, scenario, wait=1)
 
 
 def test_only_what_differs_is_said(consul: ConsulAgent, root_key: str) -> None:

@@ -69,9 +69,11 @@ async def _collect(
     pace: Pace,
     count: int,
     report: Callable[[WorldError | None], None],
+    *,
+    every: bool,
 ) -> list[Seen[Answer]]:
     seen: list[Seen[Answer]] = []
-    answers = watch_index(query, lambda: WAIT, report, pace)
+    answers = watch_index(query, lambda: WAIT, report, pace, every=every)
     async for answer in answers:
         seen.append(answer)
         if len(seen) == count:
@@ -81,7 +83,7 @@ async def _collect(
 
 
 def _play(
-    script: list[int | WorldError], count: int, *, patient: bool = True
+    script: list[int | WorldError], count: int, *, patient: bool = True, every: bool = False
 ) -> tuple[list[Seen[Answer]], list[int], list[str], Clock]:
     """Answers with the script; what was seen, asked, reported, and the clock."""
     clock = Clock()
@@ -97,7 +99,10 @@ def _play(
             clock.now += wait if patient else 0.01
         return Answer(item)
 
-    seen = asyncio.run(_collect(query, clock.pace(), count, lambda failure: reported.append(str(failure or ""))))
+    def report(failure: WorldError | None) -> None:
+        reported.append(str(failure or ""))
+
+    seen = asyncio.run(_collect(query, clock.pace(), count, report, every=every))
     return seen, asked, reported, clock
 
 
@@ -107,6 +112,15 @@ def test_unchanged_index_is_not_news() -> None:
 
     assert [answer.answer.index for answer in seen] == [5, 6]
     assert asked == [0, 5, 5, 5]
+
+
+def test_every_answer() -> None:
+    """Where the index does not tell all, answers because the time is over are handed on too, those before it not."""
+    seen, _, _, _ = _play([5, 5, 6], 3, every=True)
+    early, _, _, _ = _play([5, 5, 5], 2, every=True, patient=False)
+
+    assert [(answer.answer.index, answer.trusted) for answer in seen] == [(5, False), (5, True), (6, True)]
+    assert [answer.trusted for answer in early] == [False, False]
 
 
 def test_equal_index_before_the_time_is_over_starts_anew() -> None:
