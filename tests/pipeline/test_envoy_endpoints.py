@@ -5,7 +5,7 @@ from google.protobuf import json_format
 from gloo_nomad.envoy.endpoints import endpoint_problems
 from gloo_nomad.resources import CLUSTER, ENDPOINTS
 from gloo_nomad.store.services import Instance
-from tests.pipeline.envoy_world import GATEWAY, World, make_world, upstream
+from tests.pipeline.envoy_world import GATEWAY, World, make_world, upstream, virtual_service
 
 WEB = "web_gloo-system"
 
@@ -143,3 +143,20 @@ def test_memory_follows_the_services() -> None:
         world.put_instances("web", Instance(f"10.0.0.{number}", 80, "1")).snapshot()
 
     assert len(world.endpoint_memo._entries) < 10
+
+
+def test_services_without_an_allowed_tag() -> None:
+    """Behind a route to a service by name there are instances only if one of them has a tag of the list."""
+    route = "{routeAction: {single: {consul: {serviceName: %s}}}}"
+    settings = {"consulDiscovery": {"serviceTagsAllowlist": ["public", "a,b"]}}
+    names = ("tagged", "odd", "other")
+    world = make_world(GATEWAY, virtual_service(*(route % name for name in names)), settings=settings)
+    world.put_instances("tagged", Instance("10.0.0.1", 80, "1", ("public",)), Instance("10.0.0.2", 80, "2"))
+    world.put_instances("odd", Instance("10.0.0.3", 80, "3", ("a,b",)))
+    world.put_instances("other", Instance("10.0.0.4", 80, "4", ("a", "b")))
+
+    assert [addresses(world, f"consul-svc:{name}_gloo-system") for name in names] == [
+        [("10.0.0.1", 80), ("10.0.0.2", 80)],
+        [("10.0.0.3", 80)],
+        [],
+    ]
