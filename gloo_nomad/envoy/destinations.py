@@ -17,7 +17,13 @@ from gloo_nomad.acceptance.headers import name_fault
 from gloo_nomad.api.gen import destination_pb2, proxy_pb2, settings_pb2, upstream_pb2
 from gloo_nomad.api.kinds import UPSTREAM, UPSTREAM_GROUP
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.envoy.names import cluster_name, consul_cluster_name, consul_service_key, nomad_service_key
+from gloo_nomad.envoy.names import (
+    CONSUL_NAMESPACE,
+    cluster_name,
+    consul_cluster_name,
+    consul_service_key,
+    nomad_service_key,
+)
 from gloo_nomad.options.hooks import Claims
 from gloo_nomad.reports import Finding, error, is_rejected, warning
 from gloo_nomad.store.memo import Reads
@@ -111,6 +117,32 @@ def _apply_entry(
     destination: destination_pb2.Destination, out: Any, lookup: Destinations, reached: Reached
 ) -> Iterator[Finding]:
     out.name = yield from _pick_cluster(destination, out, lookup, reached)
+
+
+def destination_namespaces(destinations: Iterable[destination_pb2.Destination], namespace: str = "") -> frozenset[str]:
+    """Where the Upstreams of destinations are; *namespace* is that of those that name none."""
+    found = set()
+    for destination in destinations:
+        if destination.HasField("upstream"):
+            found.add(destination.upstream.namespace or namespace)
+        else:
+            found.add(CONSUL_NAMESPACE)
+    return frozenset(found)
+
+
+def action_namespaces(action: proxy_pb2.RouteAction, reads: Reads) -> frozenset[str]:
+    """Where the Upstreams are that an action leads to; none if only the request says which they are."""
+    match action.WhichOneof("destination"):
+        case "single":
+            return destination_namespaces([action.single])
+        case "multi":
+            return destination_namespaces(weighted.destination for weighted in action.multi.destinations)
+        case "upstream_group":
+            ref = Ref(action.upstream_group.namespace, action.upstream_group.name)
+            group: upstream_pb2.UpstreamGroup | None = reads.get(UPSTREAM_GROUP.name, ref)
+            entries = group.destinations if group is not None else ()
+            return destination_namespaces((weighted.destination for weighted in entries), ref.namespace)
+    return frozenset()
 
 
 def find_group(

@@ -6,8 +6,9 @@ response says the same without the detour. With ``replaceInvalidRoutes`` a route
 is answered that way too; of several weighted destinations, the share of a missing one gets the status alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from envoy.config.route.v3 import route_components_pb2
@@ -31,9 +32,11 @@ from gloo_nomad.envoy.destinations import (
     Destinations,
     Reached,
     action_findings,
+    action_namespaces,
     apply_cluster_header,
     apply_single,
     apply_weighted,
+    destination_namespaces,
     find_group,
 )
 from gloo_nomad.envoy.matchers import apply_matcher
@@ -293,7 +296,8 @@ def _apply_weighted_options(
 ) -> Iterator[Finding]:
     if not weighted.HasField("options"):
         return
-    context = _route_context(draft, forwarded=True)
+    found = partial(destination_namespaces, [weighted.destination])
+    context = _route_context(draft, forwarded=True, namespaces=found)
     for hook in hooks("apply_destination"):
         yield from hook(weighted.options, out, context)
 
@@ -301,13 +305,17 @@ def _apply_weighted_options(
 def _apply_route_options(route: proxy_pb2.Route, out: Any, draft: _Draft) -> Iterator[Finding]:
     if not route.HasField("options"):
         return
-    context = _route_context(draft, forwarded=route.WhichOneof("action") == "route_action")
+    forwarded = route.WhichOneof("action") == "route_action"
+    found = partial(action_namespaces, route.route_action, draft.reads)
+    context = _route_context(draft, forwarded=forwarded, namespaces=found)
     for hook in hooks("apply_route"):
         for finding in hook(route.options, out, context):
             yield finding.under("options")
 
 
-def _route_context(draft: _Draft, *, forwarded: bool) -> RouteContext:
+def _route_context(
+    draft: _Draft, *, forwarded: bool, namespaces: Callable[[], frozenset[str]] = frozenset
+) -> RouteContext:
     return RouteContext(
         draft.frame.settings,
         draft.reads,
@@ -316,6 +324,7 @@ def _route_context(draft: _Draft, *, forwarded: bool) -> RouteContext:
         forwarded,
         listener=draft.frame.listener,
         find_cluster=draft.find_cluster,
+        namespaces=namespaces,
     )
 
 

@@ -14,8 +14,10 @@ from gloo_nomad.acceptance.quoting import quote
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.options.hooks import Context
 from gloo_nomad.reports import Finding, error
+from gloo_nomad.settings.own import own_value
 
 _MAX_ENTRIES: Final = 1000
+_SAME_NAMESPACE: Final = "headerSecretNamespaceMatches"
 
 
 def build_added(entries: Any, path: str, context: Context, findings: list[Finding]) -> Iterator[Any]:
@@ -57,6 +59,10 @@ def _header_fault(key: str, value: str) -> Finding | None:
 
 
 def _headers_of_secret(ref: Ref, context: Context) -> Iterator[tuple[str, str, Finding | None]]:
+    if own_value(context.settings, _SAME_NAMESPACE) and context.upstream_namespaces() != {ref.namespace}:
+        text = "is not in the namespace of each Upstream that gets it, which the gateway's settings ask for"
+        yield "", "", error("headerSecretRef", text)
+        return
     secret = context.secret(ref)
     if secret is None:
         yield "", "", error("headerSecretRef", f"there is no Secret {quote(str(ref))}")

@@ -63,6 +63,10 @@ class Context:
     source: ObjectRef
     """The object that the options belong to."""
 
+    def upstream_namespaces(self) -> frozenset[str]:
+        """Where the Upstreams are that the options are for; none where that is not known."""
+        return frozenset()
+
     def upstream(self, ref: Ref) -> upstream_pb2.Upstream | None:
         """The Upstream of that name."""
         found: upstream_pb2.Upstream | None = self.reads.get(UPSTREAM.name, ref)
@@ -107,6 +111,12 @@ class RouteContext(_InsideListener):
     """Options of the virtual host around the route."""
     has_route_action: bool = True
     """Whether requests are forwarded; redirects and direct responses are not."""
+    namespaces: Callable[[], frozenset[str]] = field(default=frozenset, kw_only=True)
+    """What ``upstream_namespaces`` answers."""
+
+    def upstream_namespaces(self) -> frozenset[str]:
+        """Those of the route's destinations, or of the one that the options are for."""
+        return self.namespaces()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,10 @@ class ClusterContext(Context):
     build_socket: Callable[[ssl_pb2.UpstreamSslConfig, str], tuple[Any, Findings]] = lambda _config, _name: (None, ())
     """TLS towards a host with the name to send in the handshake: Envoy's TransportSocket, and what is wrong with it,
     relative to the configuration. The secrets that it names are served."""
+
+    def upstream_namespaces(self) -> frozenset[str]:
+        """That of the Upstream itself."""
+        return frozenset({self.source.namespace})
 
 
 @dataclass(frozen=True, slots=True)

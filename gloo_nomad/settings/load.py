@@ -98,7 +98,7 @@ def _told(rejection: codec.Rejection | None) -> str:
 
 
 def _apply_environment(environ: Mapping[str, str], out: settings_pb2.Settings) -> None:
-    """The standard variables of Consul's and Vault's clients fill what the file leaves open."""
+    """The standard variables of Consul's and Vault's clients fill what the file leaves open; one of the reference's."""
     consul = out.consul
     if not consul.http_address:
         consul.http_address = consul.address or _with_scheme(environ)
@@ -108,6 +108,8 @@ def _apply_environment(environ: Mapping[str, str], out: settings_pb2.Settings) -
         consul.username, _, consul.password = environ["CONSUL_HTTP_AUTH"].partition(":")
     if not consul.HasField("insecure_skip_verify") and environ.get("CONSUL_HTTP_SSL_VERIFY") in _FALSE:
         consul.insecure_skip_verify.value = True
+    if environ.get("HEADER_SECRET_REF_NS_MATCHES_US", "").lower() in {"1", "true"}:
+        out.extensions.configs[EXTENSION].update({"headerSecretNamespaceMatches": True})
     if out.WhichOneof("secret_source") is None and not out.secret_options.sources and environ.get("VAULT_ADDR"):
         out.vault_secret_source.address = environ["VAULT_ADDR"]
     if out.WhichOneof("secret_source") == "vault_secret_source":
