@@ -59,6 +59,18 @@ FIELDS: Claims = {
 READS: Claims = {
     "gloo.solo.io.CircuitBreakerConfig": EVERY,
 }
+_UNANSWERED: Final = "requests that lead there are answered with 503"
+WARNED: Final = {
+    "gloo.solo.io.Upstream": {
+        "kube": f"Kubernetes only; {_UNANSWERED}",
+        "aws": f"functions of AWS are not called; {_UNANSWERED}",
+        "aws_ec2": f"EC2 is not asked for instances; {_UNANSWERED}",
+        "azure": f"functions of Azure are not called; {_UNANSWERED}",
+        "gcp": f"functions of Google Cloud are not called; {_UNANSWERED}",
+        "ai": f"models are not called; {_UNANSWERED}",
+    }
+}
+"""Types that have no cluster."""
 
 CONNECT_SECONDS: Final = 5
 BUFFER_BYTES: Final = 32_768
@@ -244,14 +256,14 @@ class BuiltCluster(NamedTuple):
     findings: list[Finding]
     tunnel: Tunnel | None = None
     waits: bool = False
-    """Whether it must not be sent yet, though nothing is wrong with its upstream."""
+    """Whether it must not be sent (yet), though nothing is wrong with its upstream."""
 
 
 def build_cluster(upstream: upstream_pb2.Upstream, out: Any, scope: TlsScope) -> BuiltCluster:
     """An upstream onto a Cluster that has its name already."""
     module = type_of(upstream)
     if module is None:
-        return BuiltCluster((), [_unsupported(upstream)])
+        return BuiltCluster((), _untyped(upstream), waits=True)
     secrets: list[Resource] = []
     source = UPSTREAM.object_ref(Ref(*_name(upstream)))
     context = ClusterContext(scope.settings, scope.reads, source, partial(_build_socket, scope, secrets))
@@ -299,13 +311,11 @@ def _name(upstream: upstream_pb2.Upstream) -> tuple[str, str]:
     return upstream.metadata.namespace, upstream.metadata.name
 
 
-def _unsupported(upstream: upstream_pb2.Upstream) -> Finding:
-    name = upstream.WhichOneof("upstream_type")
-    known = ", ".join(sorted(upstream_types()))
-    if name is None:
-        return error("", f"has no upstream type; give it one of {known}")
-    field_name = upstream.DESCRIPTOR.fields_by_name[name].camelcase_name
-    return error(field_name, f"upstreams of this type are not supported; the types that work are {known}")
+def _untyped(upstream: upstream_pb2.Upstream) -> list[Finding]:
+    """What is wrong with an upstream that no module builds; the types of ``WARNED`` are said as such."""
+    if upstream.WhichOneof("upstream_type") is not None:
+        return []
+    return [error("", f"has no upstream type; give it one of {', '.join(sorted(upstream_types()))}")]
 
 
 def _apply_core(upstream: upstream_pb2.Upstream, settings: settings_pb2.Settings, out: Any) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ FIELDS: Claims = {
     "gloo.solo.io.Subset": ("values",),
     "gloo.solo.io.UpstreamGroup": ("destinations", "metadata"),
 }
+REFUSED: Claims = {"gloo.solo.io.Destination": ("kube",)}
 
 MAX_WEIGHT_SUM: Final = 0xFFFF_FFFF
 ANY_UPSTREAM: Final = Ref("*", "*")

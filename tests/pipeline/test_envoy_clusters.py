@@ -236,8 +236,6 @@ REVERSED = "{minimumProtocolVersion: TLSv1_3, maximumProtocolVersion: TLSv1_2}"
         ("pipe: {}", "pipe.path"),
         ("pipe: {path: /%s}" % ("a" * 108), "pipe.path"),
         ("consul: {}", "consul.serviceName"),
-        ("kube: {serviceName: a}", "kube"),
-        ("awsEc2: {region: a}", "awsEc2"),
         (TLS + "{verifySubjectAltName: [a]}", "sslConfig.verifySubjectAltName"),
         (TLS + "{sslFiles: {tlsCert: /a}}", "sslConfig.sslFiles"),
         (TLS + "{sds: {targetUri: a}}", "sslConfig.sds"),
@@ -257,6 +255,28 @@ def test_invalid_upstream_is_left_out_alone(spec: str, path: str) -> None:
     errors = [text.split(": ")[0] for text in world.said("Upstream", "up") if text.startswith("error")]
     assert errors == [f"error {path}"]
     assert world.names(CLUSTER) == ["other_gloo-system"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "kube: {serviceName: a}",
+        "aws: {region: a}",
+        "awsEc2: {region: a}",
+        "azure: {functionAppName: a}",
+        "gcp: {host: a}",
+        "ai: {openai: {}}",
+    ],
+)
+def test_a_type_that_is_not_served_is_a_warning(spec: str) -> None:
+    """One warning; there is no cluster, so that requests are answered with 503, and all others are served."""
+    world = make_world(GATEWAY, upstream("up", spec), upstream("other"), virtual_service(TO_UP))
+
+    (said,) = world.said("Upstream", "up")
+    assert said.startswith(f"warning {spec.split(':', maxsplit=1)[0]}: is not supported: ")
+    assert "503" in said
+    assert world.names(CLUSTER) == ["other_gloo-system"]
+    assert world.routes()[0].route.cluster == "up_gloo-system"
 
 
 def test_upstream_without_type() -> None:

@@ -22,4 +22,5 @@ FIELDS: Final = {
         "directory",
     ),
 }
+REFUSED: Final = {"gloo.solo.io.Settings": ("kubernetes_config_source",)}
 EXTENSIONS: Final = ("gloo-nomad",)
