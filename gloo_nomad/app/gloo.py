@@ -38,11 +38,17 @@ from gloo_nomad.xds.rest import build_app as build_rest_app
 log = structlog.get_logger(__name__)
 
 
-async def serve_xds(engine: Engine, cache: XdsCache, metrics: Metrics, states: list[SourceState]) -> None:
-    """Serves Envoys until cancelled; *states* get what has to be there first."""
+async def serve_xds(
+    engine: Engine,
+    cache: XdsCache,
+    metrics: Metrics,
+    states: list[SourceState],
+    keeper: LastKnownKeeper | None = None,
+) -> None:
+    """Serves Envoys until cancelled; *states* get what has to be there first, if *keeper* does not have it."""
     nacks = Nacks(engine, lambda: ((client.node.role, client.node.node_id) for client in cache.clients()))
     engine.reporters.append(nacks.problems)
-    async with secured(engine.base, states) as security:
+    async with secured(engine.base, states, keeper) as security:
         server = await _open_xds(engine, cache, metrics, nacks, security)
         log.info("xds", address=server.address, tls=security.credentials is not None)
         try:

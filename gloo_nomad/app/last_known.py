@@ -55,6 +55,7 @@ class LastKnownKeeper:
     _awaits_key: bool = False
     """Whether there should be a key and is none, because a file or Vault cannot be read."""
     _started: float = field(default_factory=time.time)
+    _finding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self._changed = self.engine.listener()
@@ -73,14 +74,14 @@ class LastKnownKeeper:
 
     async def restore(self) -> None:
         """Puts what was kept into the store, as far as it can be used; to be called before anything runs."""
-        self.seal = await self._find_seal()
+        await self._find_seal()
         for part in PARTS:
             try:
                 found = await asyncio.to_thread(self.folder.read, part, self.seal)
             except KeptError as failure:
-                self._fail(part, str(failure), "last_known_refused")
+                self.fail(part, str(failure), "last_known_refused")
             except Exception as defect:  # no file may keep the process from starting
-                self._fail(part, f"cannot be used ({type(defect).__name__})", "last_known_refused")
+                self.fail(part, f"cannot be used ({type(defect).__name__})", "last_known_refused")
             else:
                 if found is not None:
                     self.restored[part], content = found
@@ -89,16 +90,30 @@ class LastKnownKeeper:
         if self.restored:
             log.info("last_known", parts=sorted(self.restored), age_seconds=round(time.time() - self.written))
 
-    async def _find_seal(self) -> Seal | None:
+    async def find_key(self) -> bool:
+        """Whether it is known by which key secrets are kept, or that there is none: then ``seal`` is that.
+
+        One at a time: of two who had Vault make a key, one would go on with a key that is not in the folder.
+        """
+        async with self._finding:
+            if self._awaits_key:
+                await self._find_seal()
+        return not self._awaits_key
+
+    @property
+    def why_no_key(self) -> str:
+        """Why there is no ``seal``."""
+        missing = "there is no key; set GLOO_NOMAD_DATA_KEY or dataKeyFile"
+        return self._faults.get(SECRETS, missing) if self._awaits_key else missing
+
+    async def _find_seal(self) -> None:
         try:
-            seal = await find_seal(self.engine.base, self.folder.folder)
+            self.seal = await find_seal(self.engine.base, self.folder.folder)
         except KeptError as failure:
             self._awaits_key = True
-            self._fail(SECRETS, str(failure), "no_data_key")
-            return None
+            self.fail(SECRETS, str(failure), "no_data_key")
         else:
             self._awaits_key = False
-            return seal
 
     def _take(self, part: str, content: Content) -> None:
         engine = self.engine
@@ -150,23 +165,19 @@ class LastKnownKeeper:
         return any([await self._keep(part) for part in PARTS])
 
     async def _keep(self, part: str) -> bool:
-        if part == SECRETS and self._awaits_key:
-            self.seal = await self._find_seal()
-            if self._awaits_key:
-                return True
+        if part == SECRETS and not await self.find_key():
+            return True
         now, content = time.time(), self._content(part)
         if not self._may_keep(part) or _is_same(content, self._kept.get(part)):
             return False
         try:
             await asyncio.to_thread(self.folder.write, part, content, self.seal)
         except (KeptError, OSError) as failure:
-            reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
-            self._fail(part, f"cannot be kept: {reason}", "last_known_not_kept")
+            self.fail(part, f"cannot be kept: {reason_of(failure)}", "last_known_not_kept")
             return True
         self._kept[part] = content
         self.written = now
-        if self._faults.pop(part, None) is not None:
-            log.info("last_known_kept", file=str(self.folder.path(part)))
+        self.succeed(part)
         return False
 
     def _may_keep(self, part: str) -> bool:
@@ -176,8 +187,7 @@ class LastKnownKeeper:
         if self.seal is not None:
             return self.engine.sources_listed.is_set() or SECRETS in self.restored
         if self.engine.store.entries(SECRET.name) and SECRETS not in self._faults:
-            remedy = "there is no key; set GLOO_NOMAD_DATA_KEY or dataKeyFile"
-            self._fail(SECRETS, f"are not kept: {remedy}", "last_known_not_kept")
+            self.fail(SECRETS, f"are not kept: {self.why_no_key}", "last_known_not_kept")
         return False
 
     def _content(self, part: str) -> Content:
@@ -191,10 +201,16 @@ class LastKnownKeeper:
             return Content(groups)
         return Content(groups, Held(translation.held_hosts, translation.held_listeners))
 
-    def _fail(self, part: str, fault: str, event: str) -> None:
+    def fail(self, part: str, fault: str, event: str) -> None:
+        """Tells that the file of a part cannot be read or written; *event* is for the log."""
         if self._faults.get(part) != fault:
             log.warning(event, file=str(self.folder.path(part)), reason=fault)
         self._faults[part] = fault
+
+    def succeed(self, part: str) -> None:
+        """Tells that the file of a part was written."""
+        if self._faults.pop(part, None) is not None:
+            log.info("last_known_kept", file=str(self.folder.path(part)))
 
 
 def open_keeper(settings: RuntimeSettings, engine: Engine, sources: Sources) -> LastKnownKeeper | None:
@@ -212,6 +228,11 @@ def _place(settings: RuntimeSettings) -> Mapping[str, str]:
         "directory": settings.config_directory,
         "datacenter": settings.message.consul.datacenter,
     }
+
+
+def reason_of(failure: KeptError | OSError) -> str:
+    """Why a file cannot be written."""
+    return failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
 
 
 def _is_same(content: Content, before: Content | None) -> bool:

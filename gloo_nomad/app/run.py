@@ -223,7 +223,9 @@ class _Process:
         for name, job in self._side_jobs().items():
             tasks.create_task(keep_running(name, job), name=name)
         if self.cache is not None:
-            tasks.create_task(serve_xds(self.engine, self.cache, self.metrics, self.sources.serving_states), name="xds")
+            states = self.sources.serving_states
+            serving = serve_xds(self.engine, self.cache, self.metrics, states, self.keeper)
+            tasks.create_task(serving, name="xds")
 
     async def end(self, stopping: asyncio.Event, main: "asyncio.Task[Any] | None") -> None:
         """Ends everything when told to: first nobody is sent here any more, and a moment later the rest follows."""

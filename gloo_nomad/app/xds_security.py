@@ -10,6 +10,7 @@ from typing import Final
 
 import grpc
 
+from gloo_nomad.app.last_known import LastKnownKeeper
 from gloo_nomad.app.xds_dev_keys import DEV_CLIENT, keep_dev_keys
 from gloo_nomad.app.xds_vault_keys import request_of, vault_keys
 from gloo_nomad.serving import is_loopback
@@ -87,14 +88,16 @@ def rules_of(settings: RuntimeSettings) -> Authorize:
 
 
 @asynccontextmanager
-async def secured(settings: RuntimeSettings, states: list[SourceState]) -> AsyncIterator[XdsSecurity]:
+async def secured(
+    settings: RuntimeSettings, states: list[SourceState], keeper: LastKnownKeeper | None = None
+) -> AsyncIterator[XdsSecurity]:
     """What the server needs, for as long as the block lasts; adds to *states* what that depends on.
 
-    Raises ``SettingsError``.
+    *keeper* has what a start without Vault needs. Raises ``SettingsError``.
     """
     mode, authorize = mode_of(settings), rules_of(settings)
     if mode == "vault":
-        async with vault_keys(settings, states) as keys:
+        async with vault_keys(settings, states, keeper) as keys:
             yield XdsSecurity(build_credentials(keys.current), authorize)
     elif mode in _WITH_FILES:
         yield XdsSecurity(build_credentials(_open_files(settings).current), authorize)

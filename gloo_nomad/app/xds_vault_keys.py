@@ -1,4 +1,7 @@
-"""The certificate of the xDS port from Vault's PKI engine, renewed in good time; no file holds it."""
+"""The certificate of the xDS port from Vault's PKI engine, renewed in good time.
+
+At a start the last one, if it was kept on disk, stands in until Vault has issued another.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,8 +12,10 @@ import structlog
 
 from gloo_nomad.api.gen import secret_pb2
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.app.last_known import AGAIN_SECONDS, LastKnownKeeper
 from gloo_nomad.app.surviving import keep_running
 from gloo_nomad.app.vault import VaultMessage, vault_client, vaults_of
+from gloo_nomad.app.xds_kept_keys import KeptKeys
 from gloo_nomad.clients.blocking import retry_for_ever
 from gloo_nomad.clients.http import BadAnswerError
 from gloo_nomad.clients.vault import VaultClient
@@ -38,19 +43,24 @@ def request_of(settings: RuntimeSettings) -> CertificateRequest:
 
 
 @asynccontextmanager
-async def vault_keys(settings: RuntimeSettings, states: list[SourceState]) -> AsyncIterator["VaultKeys"]:
+async def vault_keys(
+    settings: RuntimeSettings, states: list[SourceState], keeper: LastKnownKeeper | None
+) -> AsyncIterator["VaultKeys"]:
     """Keys that are renewed as long as the block lasts, which begins with the first ones.
 
-    Until there are some it waits for Vault, for ever; a state among *states* shows why. Raises ``SettingsError``.
+    Those are what *keeper* has on disk. If it has none, Vault is waited for, for ever; a state among *states* shows
+    why. Raises ``SettingsError``.
     """
     request, state = request_of(settings), SourceState(STATE, {_PART})
     states.append(state)
     client = _client_for(request, settings)
-    keys = VaultKeys(client, request, state)
+    keys = VaultKeys(client, request, state, KeptKeys(keeper, request))
     tasks = [asyncio.create_task(client.keep_token(state.reporter("token")), name=f"{STATE} token")]
     try:
-        await keys.issue()
-        tasks.append(asyncio.create_task(keep_running(STATE, keys.renew), name=STATE))
+        if not await keys.restore():
+            await keys.issue()
+        for name, job in {STATE: keys.renew, f"kept {STATE}": keys.keep}.items():
+            tasks.append(asyncio.create_task(keep_running(name, job), name=name))
         yield keys
     finally:
         await cancel(tasks)
@@ -61,17 +71,36 @@ async def vault_keys(settings: RuntimeSettings, states: list[SourceState]) -> As
 class VaultKeys:
     """What was issued last."""
 
-    def __init__(self, client: VaultClient, request: CertificateRequest, state: SourceState) -> None:
+    def __init__(self, client: VaultClient, request: CertificateRequest, state: SourceState, kept: KeptKeys) -> None:
         self._client = client
         self._request = request
         self._state = state
+        self._kept = kept
         self._keys: Keys | None = None
         self._renew_at = 0.0
+        self._issued = asyncio.Event()
 
     def current(self) -> Keys:
-        """The keys; there are some after the first ``issue``."""
+        """The keys; there are some after ``restore`` or the first ``issue``."""
         assert self._keys is not None  # noqa: S101  # the block of vault_keys begins after that
         return self._keys
+
+    async def restore(self) -> bool:
+        """Takes what was kept on disk, if that can be used, and says whether; it is renewed at once."""
+        self._keys = await self._kept.read()
+        if self._keys is None:
+            return False
+        self._state.sent(_PART)
+        log.info("xds_certificate", until=self._keys.ends, last_known=True)
+        return True
+
+    async def keep(self) -> None:
+        """Keeps what is issued, for ever."""
+        while True:
+            await self._issued.wait()
+            self._issued.clear()
+            while not await self._kept.write(self.current()):  # noqa: ASYNC110  # a disk tells nobody
+                await asyncio.sleep(AGAIN_SECONDS)
 
     async def renew(self) -> None:
         """Issues again and again, each time before the certificate ends."""
@@ -100,6 +129,7 @@ class VaultKeys:
         except KeyMistakeError as mistake:
             raise BadAnswerError(f"what {request.mount_path} issued cannot be used: {mistake}") from None
         self._renew_at = issued.renew_at
+        self._issued.set()
 
 
 def _client_for(request: CertificateRequest, settings: RuntimeSettings) -> VaultClient:

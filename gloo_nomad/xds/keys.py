@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,9 +42,14 @@ class Keys:
         return self
 
     @property
+    def end(self) -> datetime:
+        """When the certificate ends."""
+        return _read(self.chain, "the certificate").not_valid_after_utc
+
+    @property
     def ends(self) -> str:
-        """When the certificate ends, for logs."""
-        return _read(self.chain, "the certificate").not_valid_after_utc.isoformat()
+        """The same for logs."""
+        return self.end.isoformat()
 
 
 def _read(pem: bytes, what: str) -> x509.Certificate:

@@ -1,5 +1,7 @@
 """Mutual TLS between a daemon and real Envoys: certificates from files, from Vault, of the daemon's own making."""
 
+import base64
+import os
 import socket
 import ssl
 import subprocess
@@ -202,10 +204,8 @@ def test_certificates_of_its_own(place: Place, run_envoy: Callable[..., Any]) ->
     assert envoy.stat("control_plane.connected_state") == 1
 
 
-@pytest.mark.bao
-def test_certificate_of_vault(place: Place, new_openbao: Callable[..., OpenBao]) -> None:
-    """Without Vault the daemon is not ready and says why; then it has a certificate, and renews it under a stream."""
-    bao = new_openbao()
+def issued_client(place: Place, bao: OpenBao) -> Path:
+    """A folder for Envoy with a certificate of a new PKI engine."""
     roots = enable_pki(bao, "pki")
     issued = bao.request("POST", "pki/issue/gloo", {"common_name": "proxy.test", "ttl": "1h"}).json()["data"]
     client = place.folder / "xds-client"
@@ -214,6 +214,14 @@ def test_certificate_of_vault(place: Place, new_openbao: Callable[..., OpenBao])
     (client / "client-key.pem").write_text(issued["private_key"])
     (client / "ca.pem").write_text(roots)
     write_sds(ClientTls(client))
+    return client
+
+
+@pytest.mark.bao
+def test_certificate_of_vault(place: Place, new_openbao: Callable[..., OpenBao]) -> None:
+    """Without Vault the daemon is not ready and says why; then it has a certificate, and renews it under a stream."""
+    bao = new_openbao()
+    client = issued_client(place, bao)
     asked = {"role": "gloo", "commonName": "xds.test", "ipSans": ["127.0.0.1"], "ttl": "12s"}
     settings = own(xdsTls="vault", xdsTlsVault=asked, xdsClientRoles={"*.test": ROLE}, vaultPollSeconds=1.0)
     vault = {"vaultSecretSource": {"address": bao.address, "accessToken": bao.token}}
@@ -234,3 +242,72 @@ def test_certificate_of_vault(place: Place, new_openbao: Callable[..., OpenBao])
     daemon.put("VirtualService", "a", host("a.test", direct("two")))
     site.wait_for("a.test", 200, "two", 30)
     assert "xds certificate" in [found["name"] for found in daemon.admin("/healthz")["sources"] if found["error"]]
+
+
+@pytest.mark.bao
+def test_a_start_without_vault(
+    place: Place, new_openbao: Callable[..., OpenBao], run_envoy: Callable[..., Any]
+) -> None:
+    """The certificate that was kept lets the Envoy come back, and a new one connect; then Vault issues another."""
+    bao = new_openbao()
+    client = issued_client(place, bao)
+    settings = kept_settings(place, bao)
+    key = {"GLOO_NOMAD_DATA_KEY": base64.b64encode(os.urandom(32)).decode()}
+    daemon = place.start(settings=settings, environ=key)
+    daemon.put("VirtualService", "a", host("a.test", direct("one")))
+    site = place.open(daemon, ClientTls(client))
+    site.wait_for("a.test", 200, "one", 30)
+    files = [place.folder / "data" / f"{part}.kept" for part in ("configuration", "secrets", "xds-certificate")]
+    wait_until(lambda: all(file.exists() for file in files), "everything on disk", 30)
+    assert b"PRIVATE" not in files[-1].read_bytes()
+    first = shown_serial(daemon.xds_port, client)
+    bao.request("POST", "sys/seal")
+    daemon.server.kill()
+
+    again = place.start(settings=settings, environ=key, xds_port=daemon.xds_port)
+    assert shown_serial(again.xds_port, client) == first
+    health = again.admin("/healthz")
+    assert health["status"] == "degraded"
+    assert "xds certificate" in [source["name"] for source in health["sources"] if source["error"]]
+    with site.asked("a.test") as answers:
+        wait_until(lambda: len(streams(again)) == 1, "the Envoy being back", 30)
+        again.put("VirtualService", "a", host("a.test", direct("two")))
+        site.wait_for("a.test", 200, "two", 30)
+    assert set(answers) == {("a.test", 200)}
+    other = run_envoy(
+        build_bootstrap(xds_port=again.xds_port, admin_port=place.free_port(), tls=ClientTls(client), node_id="new")
+    )
+    wait_until(lambda: other.stat("listener_manager.lds.update_success") > 0, "the new Envoy's configuration", 30)
+
+    bao.request("PUT", "sys/unseal", {"key": bao.unseal_key})
+    wait_until(lambda: shown_serial(again.xds_port, client) not in {0, first}, "another certificate", 60)
+    wait_until(lambda: again.admin("/healthz")["status"] == "ok", "the end of it", 60)
+
+
+@pytest.mark.bao
+def test_a_start_without_vault_and_key(place: Place, new_openbao: Callable[..., OpenBao]) -> None:
+    """No certificate is kept without a key to encrypt it, which is said; a start without Vault waits for it."""
+    bao = new_openbao()
+    issued_client(place, bao)
+    settings = kept_settings(place, bao)
+    daemon = place.start(settings=settings)
+    told = "xds-certificate: is not kept: there is no key; set GLOO_NOMAD_DATA_KEY or dataKeyFile"
+    wait_until(lambda: told in daemon.admin("/healthz")["lastKnown"]["failure"], "what is not kept", 30)
+    daemon.put("VirtualService", "a", host("a.test", direct("one")))
+    assert not (place.folder / "data" / "xds-certificate.kept").exists()
+    bao.request("POST", "sys/seal")
+    daemon.server.kill()
+
+    again = place.start(settings=settings, ready=False)
+    wait_until(lambda: "xds certificate" in again.waiting_for(), "the reason", 30)
+    assert told in again.admin("/healthz")["lastKnown"]["failure"]
+    bao.request("PUT", "sys/unseal", {"key": bao.unseal_key})
+    wait_until(lambda: not again.waiting_for(), "the certificate", 60)
+
+
+def kept_settings(place: Place, bao: OpenBao) -> dict[str, Any]:
+    """Of a daemon with a data folder and a certificate of Vault that outlasts the test."""
+    asked = {"role": "gloo", "commonName": "xds.test", "ipSans": ["127.0.0.1"], "ttl": "1h"}
+    ours = {"dataDirectory": str(place.folder / "data"), "vaultPollSeconds": 1.0}
+    settings = own(xdsTls="vault", xdsTlsVault=asked, xdsClientRoles={"*.test": ROLE}, **ours)
+    return {**settings, "vaultSecretSource": {"address": bao.address, "accessToken": bao.token}}
