@@ -26,6 +26,11 @@ path "pki/issue/gloo" {
   capabilities = ["create", "update"]
 }
 
+# The certificate of the xDS port (xds_tls = "vault").
+path "pki/issue/gloo-xds" {
+  capabilities = ["create", "update"]
+}
+
 # To renew its own token, and to see whether `secret` is version 1 or 2.
 path "auth/token/renew-self" {
   capabilities = ["update"]

@@ -182,7 +182,36 @@ variable "xds_port" {
 variable "xds_tls" {
   type        = string
   default     = "plaintext"
-  description = "How Envoys are answered. plaintext hands certificates' keys to whoever reaches xds_port: only where the clients' network is trusted. docs/xds-tls.md has the other ways."
+  description = "How Envoys are answered. plaintext hands certificates' keys to whoever reaches xds_port: only where the clients' network is trusted. vault: mutual TLS, both certificates from Vault's PKI engine (docs/xds-tls.md)."
+
+  validation {
+    condition     = contains(["plaintext", "vault"], var.xds_tls)
+    error_message = "The job has plaintext or vault for xds_tls."
+  }
+}
+
+variable "xds_pki" {
+  type        = object({ mount = string, gloo_role = string, proxy_role = string })
+  default     = { mount = "pki", gloo_role = "gloo-xds", proxy_role = "gateway-proxy" }
+  description = "Vault's PKI engine for xds_tls = vault, and its roles that issue xds_name and proxy_name."
+}
+
+variable "xds_name" {
+  type        = string
+  default     = "gloo-xds.service.consul"
+  description = "Name in the certificate of the group gloo (xds_tls = vault)."
+}
+
+variable "proxy_name" {
+  type        = string
+  default     = "gateway-proxy.service.consul"
+  description = "Name in the certificate of the Envoys (xds_tls = vault): who has it may ask for what they get."
+}
+
+variable "proxy_vault_role" {
+  type        = string
+  default     = ""
+  description = "Role of Vault's JWT method for the Envoys' certificates (xds_tls = vault), with jobs/gateway-proxy-policy.hcl. Empty: the default one of Nomad's agents."
 }
 
 variable "admin_port" {
@@ -294,6 +323,58 @@ locals {
 
   arguments = ["run", "--dir", "$${NOMAD_TASK_DIR}/settings", "--namespace", var.namespace, "--name", var.settings_name]
 
+  # Mutual TLS between Envoys and gloo, if it is asked for: what each of them is told.
+  secured          = var.xds_tls == "vault"
+  xds_issue        = { mountPath = var.xds_pki.mount, role = var.xds_pki.gloo_role, commonName = var.xds_name, ttl = "72h" }
+  xds_request      = local.secured ? jsonencode(local.xds_issue) : "{}"
+  xds_client_roles = local.secured ? jsonencode({ (var.proxy_name) = "${var.namespace}~gateway-proxy" }) : "{}"
+  xds_socket       = local.secured ? "transport_socket: ${jsonencode(local.xds_tls_socket)}" : ""
+  xds_tls_socket = {
+    name = "envoy.transport_sockets.tls"
+    typed_config = {
+      "@type" = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+      sni     = var.xds_name
+      common_tls_context = {
+        alpn_protocols = ["h2"]
+        tls_params     = { tls_minimum_protocol_version = "TLSv1_2" }
+        tls_certificate_sds_secret_configs = [{
+          name       = "xds_identity"
+          sds_config = { resource_api_version = "V3", path_config_source = { path = "{{ env `NOMAD_SECRETS_DIR` }}/xds-identity.yaml" } }
+        }]
+        combined_validation_context = {
+          default_validation_context = { match_typed_subject_alt_names = [{ san_type = "DNS", matcher = { exact = var.xds_name } }] }
+          validation_context_sds_secret_config = {
+            name       = "xds_authority"
+            sds_config = { resource_api_version = "V3", path_config_source = { path = "{{ env `NOMAD_SECRETS_DIR` }}/xds-authority.yaml" } }
+          }
+        }
+      }
+    }
+  }
+
+  # Both are of one answer of Vault, whose renewal Envoy follows as it follows where gloo-xds is.
+  xds_files = !local.secured ? {} : {
+    xds-identity  = <<-EOT
+      {{ with secret "${var.xds_pki.mount}/issue/${var.xds_pki.proxy_role}" "common_name=${var.proxy_name}" "ttl=72h" }}
+      resources:
+        - "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret
+          name: xds_identity
+          tls_certificate:
+            certificate_chain: {inline_string: {{ .Data.certificate | toJSON }}}
+            private_key: {inline_string: {{ .Data.private_key | toJSON }}}
+      {{ end }}
+    EOT
+    xds-authority = <<-EOT
+      {{ with secret "${var.xds_pki.mount}/issue/${var.xds_pki.proxy_role}" "common_name=${var.proxy_name}" "ttl=72h" }}
+      resources:
+        - "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret
+          name: xds_authority
+          validation_context:
+            trusted_ca: {inline_string: {{ .Data.issuing_ca | toJSON }}}
+      {{ end }}
+    EOT
+  }
+
   # Where what is served is kept, for a start without Consul and Vault: it goes with the allocation.
   data_folder = "$${NOMAD_ALLOC_DIR}/data/gloo"
 
@@ -312,6 +393,8 @@ locals {
       configs:
         gloo-nomad:
           xdsTls: ${var.xds_tls}
+          xdsTlsVault: ${local.xds_request}
+          xdsClientRoles: ${local.xds_client_roles}
           adminBindAddr: {{ or (env "ADMIN_ADDRESS") (env "NOMAD_IP_admin") }}:{{ env "NOMAD_PORT_admin" }}
           frontDoorAuth: ${var.front_door_auth}
           frontDoorBindAddr: ${var.front_door_address}:{{ or (env "NOMAD_PORT_api") "0" }}
@@ -374,6 +457,7 @@ locals {
         - name: xds_cluster
           type: EDS
           connect_timeout: 5s
+          ${local.xds_socket}
           eds_cluster_config:
             eds_config:
               resource_api_version: V3
@@ -808,6 +892,23 @@ job "gloo" {
         for_each = local.consul_identities
         content {
           cluster = consul.value
+        }
+      }
+
+      dynamic "vault" {
+        for_each = local.secured ? [var.proxy_vault_role] : []
+        content {
+          role        = vault.value
+          env         = false
+          change_mode = "noop"
+        }
+      }
+      dynamic "template" {
+        for_each = local.xds_files
+        content {
+          destination = "secrets/${template.key}.yaml"
+          data        = template.value
+          change_mode = "noop"
         }
       }
 
