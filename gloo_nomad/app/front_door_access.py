@@ -1,6 +1,6 @@
 """Who may use the front door, as the settings and the environment say."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gloo_nomad.app.clients import consul_options
 from gloo_nomad.app.nomad_client import nomad_options
@@ -8,12 +8,10 @@ from gloo_nomad.clients.nomad import NomadClient
 from gloo_nomad.frontdoor.access import TOKENS, Guard, tokens_of
 from gloo_nomad.frontdoor.consul_access import ConsulGuard
 from gloo_nomad.serving import is_loopback, shown
-from gloo_nomad.settings import RuntimeSettings, SettingsError
+from gloo_nomad.settings import RuntimeSettings, SettingsError, own_path
 
 if TYPE_CHECKING:
     from gloo_nomad.frontdoor.nomad_access import Rights
-
-PLACE: Final = "extensions.configs[gloo-nomad]"
 
 
 def check_front_door(settings: RuntimeSettings) -> None:
@@ -22,14 +20,16 @@ def check_front_door(settings: RuntimeSettings) -> None:
     if auth == "tokens" and not tokens_of(settings.environ).tokens and not is_loopback(host):
         raise SettingsError(
             f"the front door on {shown(host, port)} would let everybody write: set {TOKENS}, or "
-            f"{PLACE}.frontDoorAuth to consul or nomad, or bind it to loopback (--front-door-bind 127.0.0.1:9095)"
+            f"{own_path('frontDoorAuth')} to consul or nomad, or bind it to loopback (--front-door-bind 127.0.0.1:9095)"
         )
     if auth == "consul" and not settings.uses_consul_kv:
-        raise SettingsError(f"{PLACE}.frontDoorAuth: consul is for objects in Consul KV; write tokens or nomad")
+        raise SettingsError(f"{own_path('frontDoorAuth')}: consul is for objects in Consul KV; write tokens or nomad")
     if auth == "nomad":
         _rights(settings)
         if nomad_options(settings) is None:
-            raise SettingsError(f"{PLACE}.frontDoorAuth: nomad needs Nomad's address: nomadAddress, or NOMAD_ADDR")
+            raise SettingsError(
+                f"{own_path('frontDoorAuth')}: nomad needs Nomad's address: nomadAddress, or NOMAD_ADDR"
+            )
 
 
 def build_guard(settings: RuntimeSettings, nomad: NomadClient | None) -> Guard:
@@ -45,7 +45,7 @@ def build_guard(settings: RuntimeSettings, nomad: NomadClient | None) -> Guard:
 
         audience, issuer = str(settings.own("frontDoorAudience")), str(settings.own("frontDoorIssuer"))
         return NomadGuard(nomad.signing_keys, _rights(settings), audience, issuer)
-    raise SettingsError(f"{PLACE}.frontDoorAuth: {auth} cannot be asked: its address is missing")
+    raise SettingsError(f"{own_path('frontDoorAuth')}: {auth} cannot be asked: its address is missing")
 
 
 def _rights(settings: RuntimeSettings) -> "Rights":
@@ -54,10 +54,10 @@ def _rights(settings: RuntimeSettings) -> "Rights":
     written = settings.own("frontDoorRights")
     if not written:
         raise SettingsError(
-            f"{PLACE}.frontDoorRights: is missing; write what jobs may do, for example "
+            f"{own_path('frontDoorRights')}: is missing; write what jobs may do, for example "
             "{default/deploy-*: {write: [gloo-system]}}"
         )
     try:
         return parse_rights(written)
     except RightsMistakeError as mistake:
-        raise SettingsError(f"{PLACE}.frontDoorRights: {mistake}") from mistake
+        raise SettingsError(f"{own_path('frontDoorRights')}: {mistake}") from mistake

@@ -7,10 +7,10 @@ from typing import Final
 from gloo_nomad.clients.address import NO_TLS, Tls, parse_address
 from gloo_nomad.clients.nomad import NomadOptions
 from gloo_nomad.clients.token import Token
-from gloo_nomad.settings import RuntimeSettings, SettingsError
+from gloo_nomad.settings import RuntimeSettings, SettingsError, own_path
+from gloo_nomad.settings.load import TRUE
 
 NOMAD_PORT: Final = 4646
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 
 
 def nomad_options(settings: RuntimeSettings) -> NomadOptions | None:
@@ -33,7 +33,7 @@ def nomad_options(settings: RuntimeSettings) -> NomadOptions | None:
             tls=_tls(environ),
         )
     except ValueError as reason:
-        raise SettingsError(f"extensions.configs[gloo-nomad].nomadAddress or NOMAD_ADDR: {reason}") from reason
+        raise SettingsError(f"{own_path('nomadAddress')} or NOMAD_ADDR: {reason}") from reason
     try:
         options.tls.context()
     except (OSError, ValueError) as failure:
@@ -54,6 +54,6 @@ def _token(file: str, environ: Mapping[str, str]) -> Token:
 def _tls(environ: Mapping[str, str]) -> Tls:
     names = ("NOMAD_CACERT", "NOMAD_CAPATH", "NOMAD_CLIENT_CERT", "NOMAD_CLIENT_KEY", "NOMAD_TLS_SERVER_NAME")
     authority, authorities, certificate, key, server_name = (environ.get(name, "") for name in names)
-    insecure = environ.get("NOMAD_SKIP_VERIFY", "") in _TRUE
+    insecure = environ.get("NOMAD_SKIP_VERIFY", "") in TRUE
     found = Tls(authority, authorities, certificate, key, server_name, insecure)
     return NO_TLS if found == NO_TLS else found

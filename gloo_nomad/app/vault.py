@@ -12,12 +12,12 @@ from gloo_nomad.clients.address import Address, Tls, parse_address
 from gloo_nomad.clients.token import Token
 from gloo_nomad.clients.vault import VaultClient, VaultOptions
 from gloo_nomad.clients.vault_logins import Login, LoginMistakeError, check_login, parse_login
-from gloo_nomad.settings import RuntimeSettings, SettingsError
+from gloo_nomad.settings import RuntimeSettings, SettingsError, own_path
 
 VAULT_PORT: Final = 8200
 VaultMessage = settings_pb2.Settings.VaultSecrets
 _AUTH: Final = "vaultAuth"
-_PLACE: Final = f"extensions.configs[gloo-nomad].{_AUTH}"
+_PLACE: Final = own_path(_AUTH)
 _TOKEN_FIELDS: Final = frozenset({"method", "tokenFile"})
 
 
@@ -56,9 +56,9 @@ def check_vaults(settings: RuntimeSettings) -> None:
     for vault in vaults_of(settings):
         vault_client(vault, settings)
     if settings.own("vaultPollSeconds") <= 0:
-        raise SettingsError("extensions.configs[gloo-nomad].vaultPollSeconds: must be above 0")
+        raise SettingsError(f"{own_path('vaultPollSeconds')}: must be above 0")
     if settings.own("vaultKvVersion") not in {0, 1, 2}:
-        raise SettingsError("extensions.configs[gloo-nomad].vaultKvVersion: must be 1 or 2, or 0 to ask Vault")
+        raise SettingsError(f"{own_path('vaultKvVersion')}: must be 1 or 2, or 0 to ask Vault")
 
 
 def _auth_for(address: Address, written: Mapping[str, Any]) -> dict[str, Any]:

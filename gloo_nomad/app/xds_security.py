@@ -14,19 +14,19 @@ from gloo_nomad.app.last_known import LastKnownKeeper
 from gloo_nomad.app.xds_dev_keys import DEV_CLIENT, keep_dev_keys
 from gloo_nomad.app.xds_vault_keys import request_of, vault_keys
 from gloo_nomad.serving import is_loopback
-from gloo_nomad.settings import RuntimeSettings, SettingsError
+from gloo_nomad.settings import RuntimeSettings, SettingsError, own_path
 from gloo_nomad.sources.source import SourceState
 from gloo_nomad.xds.access import Authorize, RuleMistakeError, allow_all, parse_rules
 from gloo_nomad.xds.keys import KeyFiles, KeyMistakeError, build_credentials
 
-PLACE: Final = "extensions.configs[gloo-nomad]"
 PLAINTEXT: Final = "plaintext"
 _WITH_FILES: Final = frozenset({"files", "dev"})
 _RULES: Final = "xdsClientRoles"
 _FILES: Final = ("xdsTlsCert", "xdsTlsKey", "xdsTlsClientCa")
 _NEEDS: Final = (
     "it hands private keys to whoever asks: bind it to loopback (--xds-bind 127.0.0.1:9977), switch TLS on "
-    f"({PLACE}.xdsTls: files, vault or dev), or permit plain text in a network that you trust (--xds-tls plaintext)"
+    f"({own_path('xdsTls')}: files, vault or dev), or permit plain text in a network that you trust "
+    "(--xds-tls plaintext)"
 )
 
 
@@ -72,19 +72,21 @@ def rules_of(settings: RuntimeSettings) -> Authorize:
     mode, written = mode_of(settings), settings.own(_RULES)
     if mode in {"", PLAINTEXT}:
         if written:
-            raise SettingsError(f"{PLACE}.{_RULES}: plain text shows no identities; write xdsTls: files, vault or dev")
+            raise SettingsError(
+                f"{own_path(_RULES)}: plain text shows no identities; write xdsTls: files, vault or dev"
+            )
         return allow_all
     if mode == "dev" and not written:
         written = {DEV_CLIENT: "*"}
     if not written:
         raise SettingsError(
-            f"{PLACE}.{_RULES}: is missing; write which identity of a client's certificate may have which role, for "
+            f"{own_path(_RULES)}: is missing; write which identity of a client's certificate may have which role, for "
             "example {gateway-proxy.example.com: gloo-system~gateway-proxy}"
         )
     try:
         return parse_rules(written)
     except RuleMistakeError as mistake:
-        raise SettingsError(f"{PLACE}.{_RULES}: {mistake}") from mistake
+        raise SettingsError(f"{own_path(_RULES)}: {mistake}") from mistake
 
 
 @asynccontextmanager
@@ -113,13 +115,13 @@ def _open_files(settings: RuntimeSettings) -> KeyFiles:
     try:
         return KeyFiles(*(Path(_required(settings, name)) for name in _FILES))
     except KeyMistakeError as mistake:
-        raise SettingsError(f"{PLACE}.xdsTls: files: {mistake}") from mistake
+        raise SettingsError(f"{own_path('xdsTls')}: files: {mistake}") from mistake
 
 
 def _required(settings: RuntimeSettings, name: str) -> str:
     value = str(settings.own(name))
     if not value:
-        raise SettingsError(f"{PLACE}.{name}: is missing; xdsTls: {mode_of(settings)} needs its path")
+        raise SettingsError(f"{own_path(name)}: is missing; xdsTls: {mode_of(settings)} needs its path")
     return value
 
 

@@ -19,7 +19,7 @@ from gloo_nomad.app.xds_kept_keys import KeptKeys
 from gloo_nomad.clients.blocking import retry_for_ever
 from gloo_nomad.clients.http import BadAnswerError
 from gloo_nomad.clients.vault import VaultClient
-from gloo_nomad.settings import RuntimeSettings, SettingsError
+from gloo_nomad.settings import RuntimeSettings, SettingsError, own_path
 from gloo_nomad.sources.source import SourceState, cancel
 from gloo_nomad.sources.vault_pki import BACK_OFF, parameters_of, read_pair, sleep_until
 from gloo_nomad.store.issued import EXTENSION, PLACE, CertificateRequest, RequestMistakeError, parse_request
@@ -39,7 +39,7 @@ def request_of(settings: RuntimeSettings) -> CertificateRequest:
         return parse_request(secret)
     except RequestMistakeError as mistake:
         told = str(mistake).removeprefix(PLACE)
-        raise SettingsError(f"extensions.configs[gloo-nomad].{SETTING}{told}") from mistake
+        raise SettingsError(f"{own_path(SETTING)}{told}") from mistake
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ A feature with settings of its own adds a module to ``settings.fields``, and edi
 
 from gloo_nomad.settings.addresses import SettingsError, parse_address
 from gloo_nomad.settings.load import Flags, load_settings
-from gloo_nomad.settings.own import OWN_FIELDS, own_findings
+from gloo_nomad.settings.own import OWN_FIELDS, own_findings, own_path
 from gloo_nomad.settings.runtime import DEFAULT_NAMESPACE, DEFAULT_ROOT_KEY, RuntimeSettings, source_findings
 from gloo_nomad.settings.status_labels import label_findings
 
@@ -23,6 +23,7 @@ __all__ = [
     "label_findings",
     "load_settings",
     "own_findings",
+    "own_path",
     "parse_address",
     "source_findings",
 ]

@@ -15,7 +15,7 @@ from gloo_nomad.settings.own import EXTENSION, own_findings
 from gloo_nomad.settings.runtime import DEFAULT_NAMESPACE, DEFAULT_ROOT_KEY, RuntimeSettings, source_findings
 
 DEFAULT_CONSUL: Final = "127.0.0.1:8500"
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 """What Go's ParseBool takes, and with it the CONSUL_* variables."""
 _CONSUL_VARIABLES: Final = {
@@ -73,8 +73,10 @@ def _check(settings: RuntimeSettings) -> None:
     for finding in (*source_findings(settings.message), *own_findings(settings.message)):
         if is_rejected([finding]):
             raise SettingsError(f"{finding.path}: {finding.message}")
-    for _ in (settings.xds_bind, settings.admin_bind, settings.front_door_bind, settings.proxy_debug_bind):
-        pass  # each raises SettingsError for an address that cannot be read
+    _ = (  # each raises SettingsError for an address that cannot be read
+        *(settings.xds_bind, settings.rest_xds_bind, settings.proxy_debug_bind),
+        *(settings.admin_bind, settings.front_door_bind, settings.dev_bind),
+    )
 
 
 def _read_file(directory: Path, ref: Ref) -> settings_pb2.Settings:
@@ -121,7 +123,7 @@ def _apply_environment(environ: Mapping[str, str], out: settings_pb2.Settings) -
 
 def _with_scheme(environ: Mapping[str, str]) -> str:
     address = environ.get("CONSUL_HTTP_ADDR", "")
-    if address and "://" not in address and environ.get("CONSUL_HTTP_SSL") in _TRUE:
+    if address and "://" not in address and environ.get("CONSUL_HTTP_SSL") in TRUE:
         return f"https://{address}"
     return address
 

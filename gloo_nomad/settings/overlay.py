@@ -9,33 +9,9 @@ from typing import Any, Final
 
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.reports import Finding, warning
-from gloo_nomad.settings.own import EXTENSION, FIXED_OWN
+from gloo_nomad.settings.own import EXTENSION, FIXED, FIXED_OWN, own_path
 
-_FIXED: Final[tuple[tuple[str, ...], ...]] = (
-    ("consul_kv_source",),
-    ("directory_config_source",),
-    ("kubernetes_config_source",),
-    ("ip_v4_only",),
-    ("gloo", "xds_bind_addr"),
-    ("gloo", "proxy_debug_bind_addr"),
-    ("gloo", "rest_xds_bind_addr"),
-    *(
-        ("consul", name)
-        for name in (
-            "address",
-            "http_address",
-            "datacenter",
-            "username",
-            "password",
-            "token",
-            "ca_file",
-            "ca_path",
-            "cert_file",
-            "key_file",
-            "insecure_skip_verify",
-        )
-    ),
-)
+_FIXED: Final = tuple(tuple(path.split(".")) for path in FIXED)
 _TOLD: Final = "is decided at the start: write it into the Settings file, or give the flag or variable; ignored here"
 
 
@@ -63,7 +39,7 @@ def ignored_findings(base: settings_pb2.Settings, top: settings_pb2.Settings) ->
     for own in _own_fixed(top):
         before = base.extensions.configs[EXTENSION].fields if EXTENSION in base.extensions.configs else {}
         if own not in before or before[own] != top.extensions.configs[EXTENSION].fields[own]:
-            yield warning(f"extensions.configs[{EXTENSION}].{own}", _TOLD)
+            yield warning(own_path(own), _TOLD)
 
 
 def _written_fixed(message: settings_pb2.Settings) -> list[tuple[Any, str]]:

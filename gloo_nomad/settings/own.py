@@ -42,14 +42,25 @@ def _declared() -> Mapping[str, Any]:
     return MappingProxyType({name: declared[name] for name in sorted(declared)})
 
 
+def _named(list_name: str) -> tuple[str, ...]:
+    return tuple(sorted(name for module in _modules() for name in getattr(module, list_name, ())))
+
+
 OWN_FIELDS: Final = _declared()
 """Our own settings with their defaults; all are optional."""
-FIXED_OWN: Final = tuple(sorted(name for module in _modules() for name in getattr(module, "OWN_FIXED", ())))
+FIXED_OWN: Final = _named("OWN_FIXED")
 """Those that are decided at the start."""
+FIXED: Final = _named("FIXED")
+"""The paths of the contract's fields that are."""
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     name: choices for module in _modules() for name, choices in getattr(module, "OWN_CHOICES", {}).items()
 }
 """The texts that some may have."""
+
+
+def own_path(name: str) -> str:
+    """Where one of them stands, for messages."""
+    return f"extensions.configs[{EXTENSION}].{name}"
 
 
 def own_value(message: settings_pb2.Settings, name: str) -> Any:
@@ -74,7 +85,7 @@ def own_findings(message: settings_pb2.Settings) -> Iterator[Finding]:
     configs = message.extensions.configs
     found = configs[EXTENSION].fields if EXTENSION in configs else {}
     for name in sorted(found):
-        path = f"extensions.configs[{EXTENSION}].{name}"
+        path = own_path(name)
         if name not in OWN_FIELDS:
             yield warning(path, f"is not known; known are {', '.join(OWN_FIELDS)}")
             continue

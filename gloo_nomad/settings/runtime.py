@@ -9,7 +9,7 @@ from gloo_nomad.api.refs import Ref
 from gloo_nomad.reports import Finding, error
 from gloo_nomad.settings.addresses import parse_address
 from gloo_nomad.settings.overlay import ignored_findings, merge
-from gloo_nomad.settings.own import EXTENSION, own_findings, own_value
+from gloo_nomad.settings.own import own_findings, own_path, own_value
 from gloo_nomad.settings.status_labels import label_findings
 
 DEFAULT_NAMESPACE: Final = "gloo-system"
@@ -75,7 +75,7 @@ class RuntimeSettings:
     @property
     def dev_bind(self) -> tuple[str, int]:
         """Where the pages of ``devMode`` are served."""
-        return parse_address(str(self.own("devBindAddr")), f"extensions.configs.{EXTENSION}.devBindAddr")
+        return parse_address(str(self.own("devBindAddr")), own_path("devBindAddr"))
 
     @property
     def proxy_debug_bind(self) -> tuple[str, int]:
@@ -85,12 +85,12 @@ class RuntimeSettings:
     @property
     def admin_bind(self) -> tuple[str, int]:
         """Where metrics, health and snapshots are served."""
-        return parse_address(str(self.own("adminBindAddr")), f"extensions.configs.{EXTENSION}.adminBindAddr")
+        return parse_address(str(self.own("adminBindAddr")), own_path("adminBindAddr"))
 
     @property
     def front_door_bind(self) -> tuple[str, int]:
         """Where the REST API of the gateway role is served."""
-        return parse_address(str(self.own("frontDoorBindAddr")), f"extensions.configs.{EXTENSION}.frontDoorBindAddr")
+        return parse_address(str(self.own("frontDoorBindAddr")), own_path("frontDoorBindAddr"))
 
     @property
     def translates_gateways(self) -> bool:

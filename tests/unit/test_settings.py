@@ -264,6 +264,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ),
         ({"consulKvSource": {}, "gloo": {"xdsBindAddr": "9977"}}, 'gloo.xdsBindAddr: "9977" is not host:port'),
         ({"consulKvSource": {}, "gloo": {"proxyDebugBindAddr": "a:b"}}, 'gloo.proxyDebugBindAddr: "a:b" is not'),
+        ({"consulKvSource": {}, "gloo": {"restXdsBindAddr": "a:b"}}, 'gloo.restXdsBindAddr: "a:b" is not'),
     ],
 )
 def test_a_file_that_asks_for_the_impossible(tmp_path: Path, document: dict[str, Any], told: str) -> None:
@@ -279,8 +280,9 @@ def test_a_file_that_asks_for_the_impossible(tmp_path: Path, document: dict[str,
             {"createDefaultGateways": "no"},
             "extensions.configs[gloo-nomad].createDefaultGateways: is to be true or false",
         ),
-        ({"adminBindAddr": "x"}, 'extensions.configs.gloo-nomad.adminBindAddr: "x" is not host:port'),
-        ({"frontDoorBindAddr": "1.2.3.4"}, 'extensions.configs.gloo-nomad.frontDoorBindAddr: "1.2.3.4" is not'),
+        ({"adminBindAddr": "x"}, 'extensions.configs[gloo-nomad].adminBindAddr: "x" is not host:port'),
+        ({"devBindAddr": "x:y"}, 'extensions.configs[gloo-nomad].devBindAddr: "x:y" is not host:port'),
+        ({"frontDoorBindAddr": "1.2.3.4"}, 'extensions.configs[gloo-nomad].frontDoorBindAddr: "1.2.3.4" is not'),
     ],
 )
 def test_own_settings_of_another_type(tmp_path: Path, own: dict[str, Any], told: str) -> None:

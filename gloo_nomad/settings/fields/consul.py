@@ -2,23 +2,26 @@
 
 from typing import Final
 
+_REACHED: Final = (
+    "address",
+    "http_address",
+    "datacenter",
+    "username",
+    "password",
+    "token",
+    "ca_file",
+    "ca_path",
+    "cert_file",
+    "key_file",
+    "insecure_skip_verify",
+)
 FIELDS: Final = {
     "gloo.solo.io.Settings": (
         "consul",
         "consulDiscovery",
     ),
     "gloo.solo.io.Settings.ConsulConfiguration": (
-        "address",
-        "http_address",
-        "datacenter",
-        "username",
-        "password",
-        "token",
-        "ca_file",
-        "ca_path",
-        "cert_file",
-        "key_file",
-        "insecure_skip_verify",
+        *_REACHED,
         "service_discovery",
         "wait_time",
         "dns_address",
@@ -35,5 +38,6 @@ FIELDS: Final = {
         "eds_blocking_queries",  # always so, as far as connections suffice
     ),
 }
+FIXED: Final = tuple(f"consul.{name}" for name in _REACHED)
 OWN: Final = {"warningInstances": False, "degradeWarningInstances": False, "equalDatacenters": False}
 """Whether instances with warnings get requests, only as degraded ones, and datacenters are served alike."""

@@ -22,3 +22,4 @@ FIELDS: Final = {
         "rest_xds_bind_addr",
     ),
 }
+FIXED: Final = ("ip_v4_only", "gloo.xds_bind_addr", "gloo.proxy_debug_bind_addr", "gloo.rest_xds_bind_addr")

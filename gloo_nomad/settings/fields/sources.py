@@ -24,3 +24,4 @@ FIELDS: Final = {
 }
 REFUSED: Final = {"gloo.solo.io.Settings": ("kubernetes_config_source",)}
 EXTENSIONS: Final = ("gloo-nomad",)
+FIXED: Final = ("consul_kv_source", "directory_config_source", "kubernetes_config_source")
