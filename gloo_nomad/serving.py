@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import h11
 import uvicorn
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 BACKLOG: Final = 128
@@ -25,6 +27,8 @@ MAX_CONNECTIONS: Final = 512
 IDLE_SECONDS: Final = 15
 HEADER_SECONDS: Final = 10
 """How long a client may take from its first byte to the end of its request's headers."""
+BODY_SECONDS: Final = 10
+"""How long it may take from then on until a whole body is there."""
 STOP_SECONDS: Final = 5
 """How long running requests may take to end after the stop."""
 
@@ -177,6 +181,29 @@ async def serve(app: Any, host: str, port: int, purpose: str, tls: Tls | None = 
     """Serves *app* until the task is cancelled; raises as ``serving`` does."""
     async with serving(app, host, port, purpose, tls):
         await asyncio.Event().wait()
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """A request's body.
+
+    Raises:
+        HTTPException: 413 for more than *most* bytes, 408 if it does not come, 400 if the connection ends before it.
+    """
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > most:
+        raise HTTPException(413, f"the body is larger than {most} bytes")
+    received = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                received += part
+                if len(received) > most:
+                    raise HTTPException(413, f"the body is larger than {most} bytes")
+    except TimeoutError as failure:
+        raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS} seconds") from failure
+    except ClientDisconnect as failure:
+        raise HTTPException(400, "the connection ended before the body") from failure
+    return bytes(received)
 
 
 def _check_tls(tls: Tls | None, purpose: str) -> None:

@@ -3,11 +3,6 @@
 ``/xds`` lists the roles that are served, ``/xds/{role}`` shows one, ``/api`` the objects that it is made from.
 """
 
-import asyncio
-import json
-from collections.abc import Callable
-from typing import Any
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,17 +10,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from gloo_nomad.admin import dumps
+from gloo_nomad.admin.answers import DocumentAnswers
 from gloo_nomad.admin.view import AdminView
 
 
 def build_dev_app(view: AdminView) -> Starlette:
     """The web application."""
-    busy = asyncio.Lock()
-
-    async def answer(dump: Callable[[], Any]) -> Response:
-        async with busy:
-            text = await asyncio.to_thread(lambda: json.dumps(dump(), indent=1, ensure_ascii=False))
-        return Response(text, media_type="application/json")
+    answer = DocumentAnswers().answer
 
     async def index(_: Request) -> Response:
         return PlainTextResponse("/xds\n/xds/{role}\n/api\n")

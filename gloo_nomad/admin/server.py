@@ -1,6 +1,5 @@
 """The admin pages as a web application. They are for operators: the address is bound to loopback by default."""
 
-import asyncio
 import html
 import json
 from collections.abc import Awaitable, Callable
@@ -16,11 +15,13 @@ from starlette.routing import Route
 
 from gloo_nomad import __version__
 from gloo_nomad.admin import dumps
+from gloo_nomad.admin.answers import DocumentAnswers
 from gloo_nomad.admin.metrics import Metrics, is_ready
 from gloo_nomad.admin.view import AdminView
 from gloo_nomad.api.kinds import KINDS
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.reports import Severity, describe_problem
+from gloo_nomad.serving import read_body
 
 MAX_LOGGING_BODY: Final = 4096
 Page = Callable[[Request], Awaitable[Response]]
@@ -69,7 +70,7 @@ class _Pages:
     def __init__(self, view: AdminView, metrics: Metrics) -> None:
         self._view = view
         self._metrics = metrics
-        self._dumping = asyncio.Lock()
+        self._dump = DocumentAnswers().answer
 
     async def index(self, _: Request) -> Response:
         return HTMLResponse(_index(self._view))
@@ -153,12 +154,6 @@ class _Pages:
 
         return await self._dump(dump)
 
-    async def _dump(self, dump: Callable[[], Any]) -> Response:
-        """Answers with a document that may take long to make: in a thread, one at a time."""
-        async with self._dumping:
-            text = await asyncio.to_thread(lambda: json.dumps(dump(), indent=1, ensure_ascii=False))
-        return Response(text, media_type="application/json")
-
     async def logging(self, request: Request) -> Response:
         if request.method == "PUT":
             try:
@@ -169,13 +164,8 @@ class _Pages:
 
 
 async def _wanted_level(request: Request) -> str:
-    received = bytearray()
-    async for part in request.stream():
-        received += part
-        if len(received) > MAX_LOGGING_BODY:
-            raise HTTPException(413, f"the body is larger than {MAX_LOGGING_BODY} bytes")
     try:
-        body = json.loads(bytes(received) or b"null")
+        body = json.loads(await read_body(request, MAX_LOGGING_BODY) or b"null")
     except ValueError:
         body = None
     if not isinstance(body, dict) or not isinstance(body.get("level"), str):

@@ -1,10 +1,11 @@
 """What a request to the REST API says: kind and name, version, flags, and a bounded body."""
 
-import asyncio
 from typing import Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
+from gloo_nomad import serving
 from gloo_nomad.api.kinds import Kind
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.frontdoor.answers import ApiError
@@ -13,7 +14,6 @@ from gloo_nomad.frontdoor.naming import is_findable, kind_named
 from gloo_nomad.frontdoor.objects import ABSENT, NOT_STORED
 
 MAX_BODY: Final = 1024 * 1024
-BODY_SECONDS: Final = 10
 
 
 def kind_of(request: Request) -> Kind:
@@ -76,18 +76,7 @@ def version_in(header: str) -> str | None:
 
 async def read_body(request: Request) -> bytes:
     """The body; 413 if it is too large, 408 if it takes too long."""
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > MAX_BODY:
-        raise ApiError(413, f"the body is larger than {MAX_BODY} bytes")
-    received = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                received += part
-                if len(received) > MAX_BODY:
-                    raise ApiError(413, f"the body is larger than {MAX_BODY} bytes")
-    except TimeoutError as failure:
-        raise ApiError(408, f"the body did not arrive within {BODY_SECONDS} seconds") from failure
-    except ClientDisconnect as failure:
-        raise ApiError(400, "the connection ended before the body") from failure
-    return bytes(received)
+        return await serving.read_body(request, MAX_BODY)
+    except HTTPException as failure:
+        raise ApiError(failure.status_code, failure.detail) from failure

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from gloo_nomad.messages import version_of
 from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
+from gloo_nomad.serving import read_body
 from gloo_nomad.xds.cache import XdsCache
 
 MAX_BODY: Final = 1024 * 1024
@@ -37,13 +38,8 @@ def build_app(cache: XdsCache) -> Starlette:
 
 
 async def _read(request: Request) -> Any:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY:
-            raise HTTPException(413, f"the request has more than {MAX_BODY} bytes")
     try:
-        document = dict(json.loads(body))
+        document = dict(json.loads(await read_body(request, MAX_BODY)))
         return json_format.ParseDict(document, discovery_pb2.DiscoveryRequest(), ignore_unknown_fields=True)
     except (ValueError, TypeError, RecursionError, json_format.ParseError) as fault:
         raise HTTPException(400, "the body is no DiscoveryRequest in JSON") from fault

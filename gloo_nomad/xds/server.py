@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
+from gloo_nomad.serving import shown
 from gloo_nomad.xds.access import Authorize, allow_all
 from gloo_nomad.xds.cache import XdsCache
 from gloo_nomad.xds.metrics import XdsMetrics
@@ -61,7 +62,7 @@ class XdsServer:
     @property
     def address(self) -> str:
         """Host and port as one text."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return shown(self.host, self.port)
 
     async def set_serving(self, *, serving: bool) -> None:
         """What the gRPC health service answers from now on."""
@@ -77,10 +78,10 @@ class XdsServer:
         way ``grace`` seconds later are cut.
         """
         await self.set_serving(serving=False)
-        closing = asyncio.create_task(self._server.stop(STAGGER + grace), name="xds closing")
+        stopping = asyncio.create_task(self._server.stop(STAGGER + grace), name="xds closing")
         await asyncio.sleep(0)
         await self._services.stop(STAGGER)
-        await closing
+        await stopping
 
     async def wait(self) -> None:
         """Returns when the server has stopped."""

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from gloo_nomad import serving
 from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.clients.address import parse_address
 from gloo_nomad.clients.consul import ConsulClient, ConsulOptions
-from gloo_nomad.frontdoor import reading
 from gloo_nomad.frontdoor.access import TOKENS, tokens_of
 from gloo_nomad.frontdoor.api import FrontDoor, build_app
 from gloo_nomad.frontdoor.folder_objects import FolderObjects
@@ -190,7 +190,7 @@ def test_consul_gone(free_port: Callable[[], int]) -> None:
 
 def test_slow_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that does not end is given up after a while."""
-    monkeypatch.setattr(reading, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(serving, "BODY_SECONDS", 0.2)
 
     async def scenario() -> None:
         async def dripping() -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+import gloo_nomad.serving
 from gloo_nomad.cli.placeholders import stand_in
 from gloo_nomad.frontdoor.documents import parse_documents
-from gloo_nomad.serving import ServingError, Tls, serve, serving
+from gloo_nomad.serving import ServingError, Tls, read_body, serve, serving
 
 SECURED = b"metadata: {namespace: ns, name: a}\nvirtualHost: {}\nsslConfig: {secretRef: {namespace: ns, name: cert}}"
 
@@ -30,7 +32,12 @@ async def slow(_: Request) -> Response:
     return PlainTextResponse("late")
 
 
-APP = Starlette(routes=[Route("/", hello), Route("/slow", slow)])
+async def echo(request: Request) -> Response:
+    """Answers with the body."""
+    return Response(await read_body(request, 10))
+
+
+APP = Starlette(routes=[Route("/", hello), Route("/slow", slow), Route("/echo", echo, methods=["POST"])])
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +49,25 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     (folder / "cert.pem").write_text(held.tls.cert_chain)
     (folder / "key.pem").write_text(held.tls.private_key)
     return Tls(str(folder / "cert.pem"), str(folder / "key.pem"))
+
+
+def test_bodies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body is read whole, up to a size that it need not announce, and not for ever."""
+    monkeypatch.setattr(gloo_nomad.serving, "BODY_SECONDS", 0.5)
+
+    async def parts(*sizes: int) -> AsyncIterator[bytes]:
+        for size in sizes:
+            yield b"x" * size
+            if not size:
+                await asyncio.sleep(10)
+
+    async def scenario() -> None:
+        async with serving(APP, "127.0.0.1", 0, "test") as port, aiohttp.ClientSession() as session:
+            for body, status in ((b"x" * 10, 200), (b"x" * 11, 413), (parts(5, 6), 413), (parts(5, 0), 408)):
+                async with session.post(f"http://127.0.0.1:{port}/echo", data=body) as answer:
+                    assert answer.status == status
+
+    asyncio.run(scenario())
 
 
 def test_tls(tls: Tls) -> None:
