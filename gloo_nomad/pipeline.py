@@ -26,12 +26,7 @@ from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, SECRET, VIRTUAL_HOST
 from gloo_nomad.splitting import Splitting
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
-from gloo_nomad.unclaimed import Unclaimed
-
-_FEATURE_PACKAGES = (
-    *("gloo_nomad.gateway", "gloo_nomad.envoy", "gloo_nomad.options", "gloo_nomad.upstreams"),
-    "gloo_nomad.settings.fields",
-)
+from gloo_nomad.unclaimed import FEATURE_PACKAGES, Unclaimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +106,7 @@ class Pipeline:
 @cache
 def claims() -> Mapping[str, frozenset[str]]:
     """Every field of the contract that some module makes work or answers with an error, by message name."""
-    found = [module for package in _FEATURE_PACKAGES for module in modules(package)]
+    found = [module for package in FEATURE_PACKAGES for module in modules(package)]
     working, refused = collect(found), collect_refused(found)
     return {name: working.get(name, frozenset()) | refused.get(name, frozenset()) for name in {*working, *refused}}
 

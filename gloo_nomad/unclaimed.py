@@ -13,7 +13,10 @@ from gloo_nomad.reports import Problem, Problems, warning
 from gloo_nomad.store.snapshot import Collection, ConfigSnapshot
 
 Claims = Mapping[str, frozenset[str]]
-_PACKAGES: Final = ("gateway", "envoy", "options", "upstreams", "settings.fields")
+FEATURE_PACKAGES: Final = tuple(
+    f"gloo_nomad.{name}" for name in ("gateway", "envoy", "options", "upstreams", "settings.fields")
+)
+"""Their modules say which fields of the contract have an effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Unclaimed:
 @cache
 def reasons() -> Mapping[tuple[str, str], str]:
     """By message and field, why it has no effect, where a module says so."""
-    return collect_reasons(module for package in _PACKAGES for module in modules(f"gloo_nomad.{package}"))
+    return collect_reasons(module for package in FEATURE_PACKAGES for module in modules(package))
 
 
 def warn_unclaimed(kind: Kind, ref: Ref, message: Any, claims: Claims) -> Problems:

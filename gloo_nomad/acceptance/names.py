@@ -4,6 +4,8 @@ import ipaddress
 import re
 from typing import Final
 
+from gloo_nomad.acceptance.quoting import quote
+
 MAX_HOST_NAME: Final = 253
 MAX_SERVER_NAME_BYTES: Final = 255
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
@@ -26,6 +28,17 @@ def address_fault(text: str) -> str:
     if is_ip_address(text) or (len(text) <= MAX_HOST_NAME and _HOST_NAME.match(text)):
         return ""
     return f"{text[:80]!r} is neither an IP address nor a host name"
+
+
+def range_fault(address: str, length: int) -> str:
+    """Why *address* with a prefix of so many bits is no range of IP addresses, or ""."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return f"{quote(address)} is no IP address"
+    if "%" in address:
+        return f"{quote(address)} has a zone, which means nothing to Envoy"
+    return "" if length <= parsed.max_prefixlen else f"a prefix of {length} bits is too long for {address}"
 
 
 def server_name_fault(text: str) -> str:

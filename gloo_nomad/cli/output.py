@@ -98,9 +98,7 @@ def styled_level(level: str) -> Text:
 def print_problems(problems: Sequence[Problem], chosen: Format) -> None:
     """Prints problems, and in a table how many there are."""
     if chosen is not Format.TABLE:
-        print_data(
-            [describe_problem(problem) for problem in problems], Format.JSON if chosen is Format.JSON else chosen
-        )
+        print_data([describe_problem(problem) for problem in problems], chosen)
         return
     if problems:
         print_table(

@@ -4,21 +4,16 @@ A missing secret rejects what needs it. Offline that would say nothing about the
 taken as present, with a warning that its content was not checked.
 """
 
-import datetime as dt
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from gloo_nomad.api.gen import secret_pb2
 from gloo_nomad.api.kinds import SECRET
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.certificates import Authority, KeyPair
 from gloo_nomad.frontdoor.documents import Document
 from gloo_nomad.reports import Problem, Severity
 from gloo_nomad.store.issued import ISSUED, IssuedCertificate, requests_of
@@ -87,30 +82,15 @@ def _build_secret(ref: Ref, *, is_tls: bool) -> secret_pb2.Secret:
     secret = secret_pb2.Secret()
     secret.metadata.namespace, secret.metadata.name = ref
     if is_tls:
-        secret.tls.cert_chain, secret.tls.private_key = _key_pair()
-        secret.tls.root_ca = secret.tls.cert_chain
+        pair, secret.tls.root_ca = _key_pair()
+        secret.tls.cert_chain, secret.tls.private_key = pair.certificates, pair.private_key
     else:
         secret.header.headers["x-stand-in"] = "stand-in"
     return secret
 
 
 @cache
-def _key_pair() -> tuple[str, str]:
-    """A certificate for nobody, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in.invalid")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=365))
-        .sign(key, hashes.SHA256())
-    )
-    encoded_key = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return certificate.public_bytes(serialization.Encoding.PEM).decode(), encoded_key.decode()
+def _key_pair() -> tuple[KeyPair, str]:
+    """A certificate for nobody with its key, and what it is verified with."""
+    authority = Authority("stand-in authority")
+    return authority.issue("stand-in.invalid"), authority.certificate

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from gloo_nomad.api.kinds import StatusStyle
 from gloo_nomad.frontdoor.objects import Stored
+from gloo_nomad.store.statuses import STATES
 
 INVALID: Final = "Invalid"
 """The stored value is no object."""
@@ -14,7 +15,6 @@ REJECTED: Final = "Rejected"
 WARNING: Final = "Warning"
 NO_STATUS: Final = ""
 """Objects of this kind have none."""
-_STATES: Final = (PENDING, "Accepted", REJECTED, WARNING)
 _WORST: Final = (INVALID, REJECTED, WARNING, PENDING, "Accepted", NO_STATUS)
 
 
@@ -47,7 +47,7 @@ def _standings(statuses: Mapping[str, Any]) -> Iterator[Standing]:
 
 def _state(written: Any) -> str:
     """A state by its name in any case, or by its number."""
-    if isinstance(written, int) and 0 <= written < len(_STATES):
-        return _STATES[written]
+    if isinstance(written, int) and 0 <= written < len(STATES):
+        return STATES[written]
     named = str(written).capitalize()
-    return named if named in _STATES else PENDING
+    return named if named in STATES else PENDING

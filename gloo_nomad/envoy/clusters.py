@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 
 from envoy.config.cluster.v3 import cluster_pb2
 
-from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import settings_pb2, ssl_pb2, upstream_pb2
 from gloo_nomad.api.kinds import UPSTREAM, UPSTREAM_GROUP
 from gloo_nomad.api.refs import Ref
@@ -27,6 +26,7 @@ from gloo_nomad.envoy.tagged_tls import apply_tagged_tls
 from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
 from gloo_nomad.envoy.tunnels import Tunnel, split_tunnel, tunnel_server_names
 from gloo_nomad.messages import duration, seconds
+from gloo_nomad.options.guards import refuse_breaches
 from gloo_nomad.options.hooks import EVERY, Claims, ClusterContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected
@@ -280,7 +280,7 @@ def build_cluster(upstream: upstream_pb2.Upstream, out: Any, scope: TlsScope) ->
     tunnel, said = split_tunnel(upstream, out, context)
     findings += said
     if not is_rejected(findings):
-        findings += [error("", f"Envoy refuses it: {breach.path} {breach.reason}") for breach in broken_rules(out)]
+        findings += refuse_breaches(out, "")
     waits = meshed and not out.HasField("transport_socket")
     return BuiltCluster(tuple(dict.fromkeys(secrets)), findings, tunnel, waits)
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from envoy.config.listener.v3 import listener_components_pb2
 
+from gloo_nomad.acceptance.names import range_fault
 from gloo_nomad.acceptance.values import duration_fault
 from gloo_nomad.api.gen import proxy_pb2, ssl_pb2
 from gloo_nomad.api.refs import ObjectRef
@@ -135,7 +136,7 @@ def _apply_addresses(matcher: proxy_pb2.Matcher | None, out: Any) -> Iterator[Fi
         for index, cidr in enumerate(ranges):
             entry = added.add(address_prefix=cidr.address_prefix)
             entry.prefix_len.value = cidr.prefix_len.value
-            if fault := _range_fault(cidr.address_prefix, cidr.prefix_len.value):
+            if fault := range_fault(cidr.address_prefix, cidr.prefix_len.value):
                 yield error(f"matcher.{field}[{index}]", fault)
     if matcher.HasField("destination_port"):
         out.destination_port.value = matcher.destination_port.value
@@ -153,16 +154,6 @@ def _places(match: Any) -> tuple[Place, ...]:
 
 def _network(cidr: Any) -> str:
     return str(ipaddress.ip_network(f"{cidr.address_prefix}/{cidr.prefix_len.value}", strict=False))
-
-
-def _range_fault(address: str, length: int) -> str:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return f"{address[:80]!r} is no IP address"
-    if "%" in address:
-        return f"{address[:80]!r} has a zone, which means nothing to Envoy"
-    return "" if length <= parsed.max_prefixlen else f"a prefix of {length} bits is too long for {address}"
 
 
 def _apply_server_names(plan: ChainPlan, out: Any) -> Iterator[Finding]:

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from envoy.config.cluster.v3 import cluster_pb2
 
-from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.tls import TlsScope, build_upstream_socket
+from gloo_nomad.options.guards import refuse_breaches
 from gloo_nomad.options.hooks import GeneratedCluster, ListenerContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.reports import Finding, Problem, Problems, error, is_rejected, warning
@@ -64,8 +64,7 @@ def _apply(item: GeneratedCluster, scope: TlsScope, out: Any) -> tuple[tuple[Res
         if not socket.usable and not is_rejected(findings):
             findings.append(error(path, "is left out until its secret is there"))
     if not is_rejected(findings):
-        breaches = broken_rules(out)
-        findings += [error(item.path, f"Envoy refuses it: {breach.path} {breach.reason}") for breach in breaches]
+        findings += refuse_breaches(out, item.path)
     return secrets, findings
 
 

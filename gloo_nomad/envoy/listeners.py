@@ -15,7 +15,6 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
-from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import http_listener_options_pb2, listener_options_pb2, settings_pb2
 from gloo_nomad.api.kinds import VIRTUAL_SERVICE
 from gloo_nomad.api.refs import ObjectRef, Ref
@@ -29,6 +28,7 @@ from gloo_nomad.envoy.route_configs import TranslatedRoutes, is_secure, translat
 from gloo_nomad.envoy.tcp import TranslatedTcp, translate_tcp
 from gloo_nomad.envoy.tls import TlsScope
 from gloo_nomad.messages import typed_config
+from gloo_nomad.options.guards import refuse_breaches
 from gloo_nomad.options.hooks import EVERY, Claims, ListenerContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.proxies import HttpGroup, Listener, TcpGroup
@@ -265,7 +265,7 @@ def _build_listener(listener: Listener, chains: Sequence[FilterChain], world: Wo
     if any(chain.secure for chain in chains):
         out.listener_filters.add(name=TLS_INSPECTOR, typed_config=typed_config(tls_inspector_pb2.TlsInspector()))
     _sort_listener_filters(out)
-    findings += [error("", f"Envoy refuses it: {breach.path} {breach.reason}") for breach in broken_rules(out)]
+    findings += refuse_breaches(out, "")
     if not chains or is_rejected(findings):
         return _Built(None, tuple(findings))
     beside = build_quic_listener(out, chains) if any(chain.quic is not None for chain in chains) else None

@@ -70,14 +70,7 @@ def _apply_path(matcher: matchers_pb2.Matcher, out: Any) -> Iterator[Finding]:
 def _apply_header(header: matchers_pb2.HeaderMatcher, out: Any, path: str) -> Iterator[Finding]:
     out.name = header.name
     yield from _faults(f"{path}.name", name_fault(header.name, pseudo=True))
-    if not header.value:
-        out.present_match = True
-    elif header.regex:
-        out.string_match.safe_regex.CopyFrom(regex_matcher(header.value))
-        yield from _faults(f"{path}.value", regex_fault(header.value))
-    else:
-        out.string_match.exact = header.value
-        yield from _faults(f"{path}.value", _text_fault(header.value))
+    yield from _apply_value(header, out, path)
     out.invert_match = header.invert_match
 
 
@@ -85,14 +78,19 @@ def _apply_query_parameter(parameter: matchers_pb2.QueryParameterMatcher, out: A
     out.name = parameter.name
     if not parameter.name or len(parameter.name.encode()) > MAX_QUERY_NAME_BYTES:
         yield error(f"{path}.name", f"must have 1 to {MAX_QUERY_NAME_BYTES} bytes")
-    if not parameter.value:
+    yield from _apply_value(parameter, out, path)
+
+
+def _apply_value(wanted: Any, out: Any, path: str) -> Iterator[Finding]:
+    """The value of a header or query parameter; without one it only has to be there."""
+    if not wanted.value:
         out.present_match = True
-    elif parameter.regex:
-        out.string_match.safe_regex.CopyFrom(regex_matcher(parameter.value))
-        yield from _faults(f"{path}.value", regex_fault(parameter.value))
+    elif wanted.regex:
+        out.string_match.safe_regex.CopyFrom(regex_matcher(wanted.value))
+        yield from _faults(f"{path}.value", regex_fault(wanted.value))
     else:
-        out.string_match.exact = parameter.value
-        yield from _faults(f"{path}.value", _text_fault(parameter.value))
+        out.string_match.exact = wanted.value
+        yield from _faults(f"{path}.value", _text_fault(wanted.value))
 
 
 def _apply_methods(methods: Any, out: Any) -> Iterator[Finding]:

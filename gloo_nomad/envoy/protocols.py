@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import upstream_pb2
 from gloo_nomad.envoy.names import HTTP_PROTOCOL_OPTIONS
 from gloo_nomad.messages import typed_config
+from gloo_nomad.options.guards import refuse_breaches
 from gloo_nomad.options.hooks import Claims
 from gloo_nomad.reports import Finding, error, warning
 
@@ -40,8 +40,7 @@ def apply_protocol(upstream: upstream_pb2.Upstream, out: Any) -> Iterator[Findin
         case _:
             yield error("protocolSelection", f"{upstream.protocol_selection} is none of the selections")
             return
-    for breach in broken_rules(options):
-        yield error("useHttp2", f"Envoy refuses it: {breach.path} {breach.reason}")
+    yield from refuse_breaches(options, "useHttp2")
     out.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].CopyFrom(typed_config(options))
 
 
@@ -57,5 +56,4 @@ def _apply_http2(upstream: upstream_pb2.Upstream, out: Any) -> None:
     out.initial_connection_window_size.value = CONNECTION_WINDOW
     for name in _HTTP2_FIELDS:
         if upstream.HasField(name):
-            target = "override_stream_error_on_invalid_http_message" if name.startswith("override") else name
-            getattr(out, target).value = getattr(upstream, name).value
+            getattr(out, name).value = getattr(upstream, name).value

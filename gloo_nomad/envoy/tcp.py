@@ -30,6 +30,7 @@ from gloo_nomad.envoy.destinations import (
 from gloo_nomad.envoy.filter_chains import ChainPlan, matcher_place
 from gloo_nomad.envoy.names import SNI_CLUSTER, TCP_PROXY, cluster_name
 from gloo_nomad.messages import typed_config
+from gloo_nomad.options.guards import refuse_breaches
 from gloo_nomad.options.hooks import EVERY, Claims, ListenerContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.proxies import Listener, TcpGroup
@@ -128,8 +129,7 @@ def _build_last(
     out.CopyFrom(options)
     findings = [finding.under("destination") for finding in _apply_destination(host, out, draft)]
     if not is_rejected(findings):
-        breaches = broken_rules(out)
-        findings += [error("destination", f"Envoy refuses it: {found.path} {found.reason}") for found in breaches]
+        findings += refuse_breaches(out, "destination")
     last = listener_components_pb2.Filter(name=TCP_PROXY, typed_config=typed_config(out))
     if not host.destination.HasField("forward_sni_cluster_name"):
         return (last,), findings

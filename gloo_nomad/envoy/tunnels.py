@@ -19,10 +19,10 @@ from gloo_nomad.acceptance.formats import format_fault
 from gloo_nomad.acceptance.headers import change_fault, value_fault
 from gloo_nomad.acceptance.names import is_ip_address
 from gloo_nomad.acceptance.quoting import quote
-from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import upstream_pb2
 from gloo_nomad.envoy.names import TCP_PROXY, hidden_cluster_name, tunnel_listener_name
 from gloo_nomad.messages import to_bytes, typed_config, version_of
+from gloo_nomad.options.guards import refuse_breaches
 from gloo_nomad.options.hooks import EVERY, Claims, ClusterContext
 from gloo_nomad.reports import Finding, error, is_rejected, warning
 
@@ -88,8 +88,7 @@ def split_tunnel(
     listener.per_connection_buffer_limit_bytes.CopyFrom(out.per_connection_buffer_limit_bytes)
     listener.filter_chains.add().filters.add(name=TCP_PROXY, typed_config=typed_config(proxy))
     if not is_rejected(findings):
-        breaches = [*broken_rules(hidden), *broken_rules(proxy)]
-        findings += [error("", f"Envoy refuses it: {breach.path} {breach.reason}") for breach in breaches]
+        findings += [*refuse_breaches(hidden, ""), *refuse_breaches(proxy, "")]
     return Tunnel(hidden, listener), findings
 
 

@@ -5,7 +5,6 @@ the default alone by its first value (``pathWithEscapedSlashesAction`` has KEEP_
 https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/http_conn_man
 """
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,8 +13,7 @@ from envoy.extensions.http.header_formatters.preserve_case.v3 import preserve_ca
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 
 from gloo_nomad.acceptance.headers import value_fault
-from gloo_nomad.acceptance.names import address_fault
-from gloo_nomad.acceptance.quoting import quote
+from gloo_nomad.acceptance.names import address_fault, range_fault
 from gloo_nomad.api.gen import hcm_pb2, headers_pb2, http_listener_options_pb2
 from gloo_nomad.messages import typed_config
 from gloo_nomad.options.added_headers import build_added, check_removed
@@ -151,23 +149,13 @@ def _check_counts(settings: hcm_pb2.HttpConnectionManagerSettings) -> Iterator[F
 
 def _check_identity(settings: hcm_pb2.HttpConnectionManagerSettings) -> Iterator[Finding]:
     for index, cidr in enumerate(settings.internal_address_config.cidr_ranges):
-        if fault := _range_fault(cidr.address_prefix, cidr.prefix_len.value):
+        if fault := range_fault(cidr.address_prefix, cidr.prefix_len.value):
             yield error(f"internalAddressConfig.cidrRanges[{index}]", fault)
     if not settings.HasField("set_current_client_cert_details"):
         return
     if settings.forward_client_cert_details not in _HAS_DETAILS:
         text = "has no effect unless forwardClientCertDetails is APPEND_FORWARD or SANITIZE_SET"
         yield warning("setCurrentClientCertDetails", text)
-
-
-def _range_fault(address: str, length: int) -> str:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return f"{quote(address)} is no IP address"
-    if "%" in address:
-        return f"{quote(address)} has a zone, which means nothing to Envoy"
-    return "" if length <= parsed.max_prefixlen else f"a prefix of {length} bits is too long for {address}"
 
 
 def _apply_plain(settings: hcm_pb2.HttpConnectionManagerSettings, out: Any) -> None:

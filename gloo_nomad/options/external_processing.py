@@ -19,7 +19,6 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from gloo_nomad.acceptance.headers import name_fault, value_fault
 from gloo_nomad.acceptance.quoting import quote
 from gloo_nomad.acceptance.regexes import regex_fault
-from gloo_nomad.acceptance.rules import broken_rules
 from gloo_nomad.api.gen import (
     envoy_core_pb2,
     envoy_matcher_pb2,
@@ -30,7 +29,7 @@ from gloo_nomad.api.gen import (
 )
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.messages import regex_matcher, typed_config
-from gloo_nomad.options.guards import field_path, refuse_durations, refuse_enum
+from gloo_nomad.options.guards import field_path, refuse_breaches, refuse_durations, refuse_enum
 from gloo_nomad.options.hooks import EVERY, Claims, ListenerContext, RouteContext, VirtualHostContext
 from gloo_nomad.options.servers import MISSING_CLUSTER, about_settings, missing_server, server_cluster
 from gloo_nomad.options.stages import Position, Stage, StagedFilter
@@ -178,7 +177,7 @@ def _apply_overrides(
     findings += _check_attributes(wanted)
     for name in _MODES if wanted.HasField("processing_mode") else ():
         findings += refuse_enum(wanted.processing_mode, name, "processingMode")
-    yield from findings or _refused(out)
+    yield from findings or refuse_breaches(out, "")
 
 
 def _check(settings: extproc_pb2.Settings, built: Any) -> Iterator[Finding]:
@@ -190,7 +189,7 @@ def _check(settings: extproc_pb2.Settings, built: Any) -> Iterator[Finding]:
     for name in ("stage", "predicate"):
         findings += refuse_enum(settings.filter_stage, name, "filterStage")
     findings += _check_expressions(settings)
-    yield from findings or _refused(built)
+    yield from findings or refuse_breaches(built, "")
 
 
 def _check_attributes(settings: Any) -> Iterator[Finding]:
@@ -225,10 +224,6 @@ def _check_pattern(pattern: envoy_matcher_pb2.StringMatcher, path: str) -> Itera
         yield error(f"{path}.safeRegex", fault)
     if pattern.ignore_case:
         yield error(f"{path}.ignoreCase", "does not go with a regular expression; begin that with (?i)")
-
-
-def _refused(built: Any) -> Iterator[Finding]:
-    yield from (error("", f"Envoy refuses it: {breach.path} {breach.reason}") for breach in broken_rules(built))
 
 
 def _check_grpc(service: extproc_pb2.GrpcService) -> Iterator[Finding]:

@@ -17,7 +17,8 @@ REPORTER: Final = "gloo"
 MAX_REASON_BYTES: Final = 1024
 MAX_SUBRESOURCES: Final = 100
 
-_STATES: Final = ("Pending", "Accepted", "Rejected", "Warning")
+STATES: Final = ("Pending", "Accepted", "Rejected", "Warning")
+"""By their numbers."""
 Status = dict[str, Any]
 
 
@@ -78,8 +79,8 @@ def is_same(stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool
 
 def _normal(status: Mapping[str, Any]) -> tuple[Any, ...]:
     state = status.get("state", "Pending")
-    if type(state) is int and 0 <= state < len(_STATES):
-        state = _STATES[state]
+    if type(state) is int and 0 <= state < len(STATES):
+        state = STATES[state]
     children = status.get("subresourceStatuses", status.get("subresource_statuses")) or {}
     nested = {}
     if isinstance(children, Mapping):

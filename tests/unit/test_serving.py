@@ -4,7 +4,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -14,11 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import gloo_nomad.serving
-from gloo_nomad.cli.placeholders import stand_in
-from gloo_nomad.frontdoor.documents import parse_documents
+from gloo_nomad.certificates import Authority
 from gloo_nomad.serving import ServingError, Tls, read_body, serve, serving
-
-SECURED = b"metadata: {namespace: ns, name: a}\nvirtualHost: {}\nsslConfig: {secretRef: {namespace: ns, name: cert}}"
 
 
 async def hello(_: Request) -> Response:
@@ -44,10 +40,11 @@ APP = Starlette(routes=[Route("/", hello), Route("/slow", slow), Route("/echo", 
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     """A certificate with its key, as files."""
     folder = tmp_path_factory.mktemp("tls")
-    (secret,), _ = stand_in(parse_documents(SECURED, "x"))
-    held: Any = secret.message
-    (folder / "cert.pem").write_text(held.tls.cert_chain)
-    (folder / "key.pem").write_text(held.tls.private_key)
+    authority = Authority()
+    pair = authority.issue("127.0.0.1")
+    (folder / "authority.pem").write_text(authority.certificate)
+    (folder / "cert.pem").write_text(pair.certificates)
+    (folder / "key.pem").write_text(pair.private_key)
     return Tls(str(folder / "cert.pem"), str(folder / "key.pem"))
 
 
@@ -74,8 +71,7 @@ def test_tls(tls: Tls) -> None:
     """With a certificate it is HTTPS, and plain HTTP gets no answer."""
 
     async def scenario() -> None:
-        trusting = ssl.create_default_context(cafile=tls.cert)
-        trusting.check_hostname = False
+        trusting = ssl.create_default_context(cafile=Path(tls.cert).with_name("authority.pem"))
         async with serving(APP, "127.0.0.1", 0, "test", tls) as port, aiohttp.ClientSession() as session:
             async with session.get(f"https://127.0.0.1:{port}/", ssl=trusting) as answer:
                 assert await answer.text() == "hello"
