@@ -19,8 +19,6 @@ from gloo_nomad.api.gen import (
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Finding, Problem, Problems
 
-NO_PROBLEMS: Final[Problems] = ()
-
 OptionOrigins = Mapping[str, tuple[ObjectRef, str]]
 """Options written elsewhere: camelCase name of a top-level option to the object and the path of its options in it."""
 NO_ORIGINS: Final[OptionOrigins] = MappingProxyType({})

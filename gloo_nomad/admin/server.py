@@ -2,7 +2,6 @@
 
 import html
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -24,7 +23,6 @@ from gloo_nomad.reports import Severity, describe_problem
 from gloo_nomad.serving import read_body
 
 MAX_LOGGING_BODY: Final = 4096
-Page = Callable[[Request], Awaitable[Response]]
 
 _LINKS: Final = (
     ("/metrics", "metrics for Prometheus"),

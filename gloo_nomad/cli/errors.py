@@ -4,7 +4,6 @@ from typing import Final
 
 FAILED: Final = 1
 """The command worked, and found errors; or it could not do what was asked."""
-USAGE: Final = 2
 BROKEN: Final = 70
 """A defect of this program."""
 INTERRUPTED: Final = 130

@@ -54,8 +54,6 @@ from gloo_nomad.clients.http import (
 )
 from gloo_nomad.clients.token import NO_TOKEN, Token
 
-CONSISTENCIES: Final = ("default", "consistent", "stale")
-
 
 @dataclass(frozen=True, slots=True)
 class ConsulOptions:

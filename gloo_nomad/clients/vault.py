@@ -207,10 +207,6 @@ class VaultClient:
         """How long the present token lives."""
         return await self._tokens.look_up()
 
-    async def renew_token(self) -> Lifetime:
-        """Prolongs the present token."""
-        return await self._tokens.renew()
-
     async def keep_token(self, report: Report) -> None:
         """Keeps the token alive for ever (``vault_session``)."""
         await self._tokens.keep(report)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gloo_nomad.options.hooks import EVERY, HOOK_NAMES, Claims, extension_claims
+from gloo_nomad.options.hooks import HOOK_NAMES, Claims, extension_claims
 
 
 class ClaimedTwiceError(Exception):
@@ -84,7 +84,6 @@ def _claimed(module: ModuleType, table: str) -> Iterator[tuple[str, str]]:
 
 
 __all__ = [
-    "EVERY",
     "ClaimedTwiceError",
     "collect",
     "collect_refused",

@@ -96,11 +96,6 @@ def subset_selectors(module: ModuleType, upstream: upstream_pb2.Upstream) -> tup
     return cast("tuple[SELECTOR, ...]", module.subset_selectors(upstream))
 
 
-def is_dynamic(module: ModuleType) -> bool:
-    """Whether the endpoints are served apart from the cluster."""
-    return hasattr(module, "build_endpoints")
-
-
 def build_endpoints(
     module: ModuleType,
     upstream: upstream_pb2.Upstream,

@@ -149,7 +149,6 @@ class Stream:
         self._context = context
         self._only_type = only_type
         self._awake = asyncio.Event()
-        self._opened = time.monotonic()
         self._connected_since = time.time()
         self._number = 0
         self._node = Node("", "", "", "")
