@@ -12,7 +12,7 @@ result keeps the inner ones alive.
 """
 
 import operator
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -25,22 +25,30 @@ Matches = Callable[[Ref, Any], bool]
 Look = Callable[[Any], Any]
 Chosen = tuple[tuple[Ref, Any], ...]
 
+Footprint = Mapping[str, frozenset[Ref] | None]
+"""By kind the names that were looked up; None where any object may matter."""
+Changes = Mapping[str, frozenset[Ref] | None]
+"""By kind the names whose object may be another; None for any."""
+
 _BY_VALUE: Final = frozenset({str, int, float, bytes, Ref})
+_NOWHERE: Final = ConfigSnapshot()
 
 
 class Reads:
     """A snapshot that writes down what was read from it."""
 
-    __slots__ = ("collections", "lookups", "matches", "nested", "selections", "snapshot", "views")
+    __slots__ = ("_footprint", "lookups", "matches", "nested", "seen", "selections", "snapshot", "views")
 
     def __init__(self, snapshot: ConfigSnapshot) -> None:
         self.snapshot = snapshot
-        self.collections: dict[str, Collection[Any]] = {}
+        self.seen: dict[str, object] = {}
+        """The identity of each collection that was read, here or in ``nested``, when all of it was found unchanged."""
         self.lookups: dict[str, dict[Ref, Any]] = {}
         self.views: dict[str, dict[Ref, dict[Look, Any]]] = {}
         self.selections: list[tuple[str, Select, Chosen]] = []
         self.matches: list[tuple[str, Matches, dict[Ref, Any]]] = []
-        self.nested: list[Reads] = []
+        self.nested: tuple[Reads, ...] = ()
+        self._footprint: Footprint = {}
 
     def get(self, kind: str, ref: Ref) -> Any:
         """The object of that kind and name, or None."""
@@ -78,33 +86,63 @@ class Reads:
         self.matches.append((kind, matches, chosen))
         return tuple(chosen.items())
 
+    def close(self, nested: Iterable["Reads"]) -> None:
+        """Ends the reading: the look-ups are kept, those of *nested* as well, and the snapshot is not."""
+        self.snapshot = _NOWHERE
+        self.nested = tuple(dict.fromkeys(nested))
+        if not self.nested:
+            return
+        places: dict[str, list[frozenset[Ref] | None]] = {}
+        for reads in (self, *self.nested):
+            for kind, refs in reads.footprint().items():
+                places.setdefault(kind, []).append(refs)
+            for kind, identity in reads.seen.items():
+                if self.seen.setdefault(kind, identity) is not identity:
+                    self.seen[kind] = object()  # of no collection: to be compared one by one
+        self._footprint = {kind: _union(refs) for kind, refs in places.items()}
+
+    def footprint(self) -> "Footprint":
+        """Where a change can matter, here or in ``nested``."""
+        if self._footprint:
+            return self._footprint
+        own: dict[str, frozenset[Ref] | None] = {}
+        for kind in self.seen:
+            own[kind] = frozenset((*self.lookups.get(kind, ()), *self.views.get(kind, ())))
+        own.update((kind, None) for kind, _, _ in (*self.selections, *self.matches))
+        return own
+
     def hold(self, snapshot: ConfigSnapshot) -> bool:
         """Whether every look-up would give the same in another snapshot."""
-        for kind, collection in self.collections.items():
-            if snapshot.of(kind) is not collection:
-                if not self._hold_in(snapshot):
-                    return False
-                break
-        return not self.nested or all(reads.hold(snapshot) for reads in self.nested)
-
-    def _collection(self, kind: str) -> Collection[Any]:
-        collection = self.collections[kind] = self.snapshot.of(kind)
-        return collection
-
-    def _hold_in(self, snapshot: ConfigSnapshot) -> bool:
-        """The same for the collections that are others now, and what they are is remembered."""
-        found = ((kind, snapshot.of(kind)) for kind in self.collections)
-        news = {kind: now for kind, now in found if now is not self.collections[kind]}
-        holds = self._hold_among(news)
+        news = {
+            kind: now for kind, known in self.seen.items() if (now := snapshot.of(kind)).identity is not known
+        }
+        if not news:
+            return True
+        changes = {kind: now.changed_after(self.seen[kind]) for kind, now in news.items()}
+        if self.nested and self._is_concerned(changes):
+            holds = self._hold_among(news, changes) and all(reads.hold(snapshot) for reads in self.nested)
+        else:
+            holds = bool(self.nested) or self._hold_among(news, changes)
         if holds:
-            self.collections.update(news)
+            self.seen.update((kind, now.identity) for kind, now in news.items())
         return holds
 
-    def _hold_among(self, news: dict[str, Collection[Any]]) -> bool:
-        changes: dict[str, Iterable[Ref] | None] = {}
+    def _collection(self, kind: str) -> Collection[Any]:
+        collection = self.snapshot.of(kind)
+        self.seen[kind] = collection.identity
+        return collection
+
+    def _is_concerned(self, changes: Changes) -> bool:
+        """Whether any of these changes is where something was looked up."""
+        for kind, changed in changes.items():
+            places = self._footprint[kind]
+            if changed is None or places is None or not places.isdisjoint(changed):
+                return True
+        return False
+
+    def _hold_among(self, news: Mapping[str, Collection[Any]], changes: Changes) -> bool:
         for kind, now in news.items():
-            changed = now.changed_since(self.collections[kind])
-            changes[kind] = changed
+            changed = changes[kind]
             lookups = self.lookups.get(kind)
             if lookups and not _still_found(lookups, now, changed):
                 return False
@@ -120,7 +158,16 @@ class Reads:
         return True
 
 
-def _still_found(lookups: dict[Ref, Any], now: Collection[Any], changed: Iterable[Ref] | None) -> bool:
+def _union(parts: Iterable[frozenset[Ref] | None]) -> frozenset[Ref] | None:
+    known: list[frozenset[Ref]] = []
+    for part in parts:
+        if part is None:
+            return None
+        known.append(part)
+    return frozenset().union(*known)
+
+
+def _still_found(lookups: dict[Ref, Any], now: Collection[Any], changed: frozenset[Ref] | None) -> bool:
     if changed is not None and lookups.keys().isdisjoint(changed):
         return True
     return all(now.get(ref) is found for ref, found in lookups.items())
@@ -151,10 +198,12 @@ def _same(left: Chosen, right: Chosen) -> bool:
 class _Entry(Generic[T]):
     inputs: tuple[Any, ...]
     value: T
-    round: int
     reads: Reads | None
-    nested: list[Reads]
-    inner: list[Hashable]
+    nested: tuple[Reads, ...]
+    inner: tuple[Hashable, ...]
+    """What the computation asked for."""
+    holders: int = 0
+    """How many times it is among the ``inner`` of others."""
 
 
 @dataclass(slots=True)
@@ -175,7 +224,12 @@ class Memo:
 
     _entries: dict[Hashable, _Entry[Any]] = field(default_factory=dict)
     _running: list[_Frame] = field(default_factory=list)
-    _round: int = 0
+    _asked: set[Hashable] = field(default_factory=set)
+    """What was asked for in this round, and not by another computation."""
+    _before: set[Hashable] = field(default_factory=set)
+    """The same of the round before."""
+    _loose: set[Hashable] = field(default_factory=set)
+    """What may have no holder."""
     computed: int = 0
     """How many results were computed and not remembered, ever."""
 
@@ -187,7 +241,7 @@ class Memo:
         entry: _Entry[T] | None = self._entries.get(key)
         if entry is None or not _identical(entry.inputs, inputs) or (entry.nested and not self._hold(entry.nested)):
             entry = self._compute(key, inputs, None, compute)
-        return self._asked(key, entry)
+        return self._ask(key, entry)
 
     def track(
         self, key: Hashable, inputs: tuple[Any, ...], snapshot: ConfigSnapshot, compute: Callable[[Reads], T]
@@ -202,16 +256,24 @@ class Memo:
         ):
             reads = Reads(snapshot)
             entry = self._compute(key, inputs, reads, lambda: compute(reads))
-            reads.nested = entry.nested
-            reads.snapshot = ConfigSnapshot()  # the look-ups are kept, the old world is not
-        return self._asked(key, entry)
+            reads.close(entry.nested)
+            entry.nested = ()
+        return self._ask(key, entry)
 
     def sweep(self) -> None:
-        """Ends a round: forgets every result that was neither asked for in it nor part of one that was."""
-        self._keep_inner()
-        if any(entry.round != self._round for entry in self._entries.values()):
-            self._entries = {key: entry for key, entry in self._entries.items() if entry.round == self._round}
-        self._round += 1
+        """Ends a round: forgets every result that was neither asked for in it nor part of one that was.
+
+        Costs what was asked for and what is forgotten, not what is remembered.
+        """
+        waiting = [*(self._before - self._asked), *(self._loose - self._asked)]
+        while waiting:
+            key = waiting.pop()
+            entry = self._entries.get(key)
+            if entry is not None and not entry.holders and key not in self._asked:
+                del self._entries[key]
+                waiting += self._release(entry.inner)
+        self._before, self._asked = self._asked, set()
+        self._loose.clear()
 
     def _compute(
         self, key: Hashable, inputs: tuple[Any, ...], reads: Reads | None, compute: Callable[[], T]
@@ -223,36 +285,44 @@ class Memo:
             value = compute()
         finally:
             self._running.pop()
-        entry = self._entries[key] = _Entry(inputs, value, self._round, reads, frame.nested, frame.inner)
+        old = self._entries.get(key)
+        holders = 0 if old is None else old.holders
+        entry = _Entry(inputs, value, reads, tuple(frame.nested), tuple(frame.inner), holders)
+        self._entries[key] = entry
+        self._loose.add(key)
+        for inner in entry.inner:
+            self._entries[inner].holders += 1
+        if old is not None:
+            self._loose.update(self._release(old.inner))
         return entry
 
-    def _asked(self, key: Hashable, entry: _Entry[T]) -> T:
-        entry.round = self._round
-        if self._running:
-            outer = self._running[-1]
-            outer.inner.append(key)
-            if entry.reads is not None:
-                outer.nested.append(entry.reads)
-            else:
-                outer.nested.extend(entry.nested)
+    def _release(self, inner: Iterable[Hashable]) -> Iterator[Hashable]:
+        """One holder less for each of these; yields those that have none any more."""
+        for key in inner:
+            entry = self._entries[key]
+            entry.holders -= 1
+            if not entry.holders:
+                yield key
+
+    def _ask(self, key: Hashable, entry: _Entry[T]) -> T:
+        if not self._running:
+            self._asked.add(key)
+            return entry.value
+        outer = self._running[-1]
+        outer.inner.append(key)
+        if entry.reads is not None:
+            outer.nested.append(entry.reads)
+        else:
+            outer.nested.extend(entry.nested)
         return entry.value
 
-    def _hold(self, nested: list[Reads]) -> bool:
+    def _hold(self, nested: Iterable[Reads]) -> bool:
         """Whether these would find the same in the snapshot at hand; without one nobody knows."""
         for frame in reversed(self._running):
             if frame.reads is not None:
                 snapshot = frame.reads.snapshot
                 return all(reads.hold(snapshot) for reads in nested)
         return False
-
-    def _keep_inner(self) -> None:
-        waiting = [entry for entry in self._entries.values() if entry.inner and entry.round == self._round]
-        while waiting:
-            for key in waiting.pop().inner:
-                entry = self._entries.get(key)
-                if entry is not None and entry.round != self._round:
-                    entry.round = self._round
-                    waiting.append(entry)
 
 
 def _identical(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:

@@ -21,12 +21,13 @@ _REMEMBERED_STEPS: Final = 16
 class Collection(Mapping[Ref, V], Generic[V]):
     """All objects of one kind, sorted by namespace and name. Never changes; ``replace`` makes a new one."""
 
-    __slots__ = ("_by_ref", "_identity", "_since", "_steps")
+    __slots__ = ("_by_ref", "_since", "_steps", "identity")
 
     def __init__(self, by_ref: Mapping[Ref, V] | None = None) -> None:
         given = by_ref or {}
         self._by_ref: dict[Ref, V] = {ref: given[ref] for ref in sorted(given)}
-        self._identity = object()
+        self.identity = object()
+        """Stands for the collection where nothing must keep it alive."""
         self._steps: tuple[tuple[object, frozenset[Ref]], ...] = ()
         self._since: dict[object, frozenset[Ref]] = {}
 
@@ -82,23 +83,26 @@ class Collection(Mapping[Ref, V], Generic[V]):
 
     def changed_since(self, older: "Collection[V]") -> frozenset[Ref] | None:
         """The names whose object may be another one than in *older*; None if that is too long ago to know."""
-        if older is self:
+        return self.changed_after(older.identity)
+
+    def changed_after(self, older: object) -> frozenset[Ref] | None:
+        """The same for the identity of an older one."""
+        if older is self.identity:
             return frozenset()
-        before = older._identity  # noqa: SLF001  # its own class
-        known = self._since.get(before)
+        known = self._since.get(older)
         if known is not None:
             return known
         changed: set[Ref] = set()
         for identity, refs in reversed(self._steps):
             changed |= refs
-            if identity is before:
+            if identity is older:
                 return self._since.setdefault(identity, frozenset(changed))
         return None
 
     def _followed_by(self, by_ref: dict[Ref, V], changed: frozenset[Ref]) -> "Collection[V]":
         collection: Collection[V] = Collection()
         collection._by_ref = by_ref
-        collection._steps = (*self._steps[1 - _REMEMBERED_STEPS :], (self._identity, changed))
+        collection._steps = (*self._steps[1 - _REMEMBERED_STEPS :], (self.identity, changed))
         return collection
 
 
