@@ -6,6 +6,7 @@ it forgets a virtual host when its object is gone.
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from gloo_nomad.api.gen import proxy_pb2
 from gloo_nomad.api.kinds import VIRTUAL_SERVICE
@@ -20,12 +21,32 @@ Key = tuple[str, str, ObjectRef]
 Hosts = dict[ObjectRef, VirtualHost]
 
 
+@dataclass(frozen=True, slots=True)
+class Good:
+    """The good virtual hosts of one RouteConfiguration."""
+
+    served: tuple[VirtualHost, ...] = ()
+    """Those of the last round, good or not."""
+    rejected: Collection[ObjectRef] = frozenset()
+    """What was not good in that round."""
+    kept: Hosts = field(default_factory=dict)
+    """The last good versions of those."""
+
+    def of(self, sources: Iterable[ObjectRef]) -> Hosts:
+        """The good versions of these virtual services, in their order, as far as there are any."""
+        wanted = dict.fromkeys(sources)
+        new = {source for source in wanted if source not in self.kept and source not in self.rejected}
+        found = {host.source: host for host in self.served if host.source in new} if new else {}
+        good = {**self.kept, **found}
+        return {source: good[source] for source in wanted if source in good}
+
+
 @dataclass(slots=True)
 class LastGood:
     """Good virtual hosts."""
 
-    hosts: dict[tuple[str, str], Hosts] = field(default_factory=dict)
-    """By role and RouteConfiguration; what is in one is exchanged, never changed."""
+    hosts: dict[tuple[str, str], Good] = field(default_factory=dict)
+    """By role and RouteConfiguration."""
     held: dict[str, tuple[tuple[Key, VirtualHost], ...]] = field(default_factory=dict)
     """By role those of rejected virtual services: what there is now would not lead to them."""
     memo: Memo = field(default_factory=Memo)
@@ -38,7 +59,7 @@ class LastGood:
         """
         rejected = _rejected(problems, snapshot)
         self._remember(proxy, rejected, snapshot)
-        self.held[proxy.role] = self._held(proxy.role, rejected)
+        self.held[proxy.role] = self._held(proxy.role)
         listeners = tuple(self._restore_listener(proxy.role, listener, rejected) for listener in proxy.listeners)
         if all(new is old for new, old in zip(listeners, proxy.listeners, strict=True)):
             return proxy
@@ -55,16 +76,15 @@ class LastGood:
     def hold(self, hosts: Iterable[tuple[Key, VirtualHost]]) -> None:
         """Takes virtual hosts over that were good once."""
         for (role, route_config, source), host in hosts:
-            before = self.hosts.get((role, route_config), {})
-            self.hosts[role, route_config] = {**before, source: host}
+            before = self.hosts.get((role, route_config), Good())
+            self.hosts[role, route_config] = replace(before, kept={**before.kept, source: host})
 
-    def _held(self, role: str, rejected: Collection[ObjectRef]) -> tuple[tuple[Key, VirtualHost], ...]:
+    def _held(self, role: str) -> tuple[tuple[Key, VirtualHost], ...]:
         return tuple(
-            ((*key, source), hosts[source])
-            for key, hosts in self.hosts.items()
+            ((*key, source), host)
+            for key, good in self.hosts.items()
             if key[0] == role
-            for source in rejected
-            if source in hosts
+            for source, host in good.kept.items()
         )
 
     def _remember(self, proxy: Proxy, rejected: Collection[ObjectRef], snapshot: ConfigSnapshot) -> None:
@@ -72,14 +92,15 @@ class LastGood:
         known = snapshot.of(VIRTUAL_SERVICE.name)
         rejected_here = [source for source in rejected if source.ref in known]
         for key in [key for key in self.hosts if key[0] == proxy.role]:
-            before = self.hosts.pop(key)
-            if kept := {source: before[source] for source in rejected_here if source in before}:
-                self.hosts[key] = kept
+            if kept := self.hosts.pop(key).of(rejected_here):
+                self.hosts[key] = Good(kept=kept)
+        served: dict[str, tuple[VirtualHost, ...]] = {}
         for listener in proxy.listeners:
             for group in listener.http:
-                key = proxy.role, group.route_config
-                good = {host.source: host for host in group.virtual_hosts if host.source not in rejected}
-                self.hosts[key] = {**self.hosts[key], **good} if key in self.hosts else good
+                served[group.route_config] = served.get(group.route_config, ()) + group.virtual_hosts
+        for route_config, hosts in served.items():
+            kept = self.hosts.get((proxy.role, route_config), Good()).kept
+            self.hosts[proxy.role, route_config] = Good(hosts, rejected, kept)
 
     def _restore_listener(self, role: str, listener: Listener, rejected: Collection[ObjectRef]) -> Listener:
         groups = tuple(self._restore_group(role, group, rejected) for group in listener.http)
@@ -89,8 +110,8 @@ class LastGood:
         return self.memo.get(key, (listener, *groups), lambda: replace(listener, http=groups))
 
     def _restore_group(self, role: str, group: HttpGroup, rejected: Collection[ObjectRef]) -> HttpGroup:
-        good = self.hosts.get((role, group.route_config), {})
-        kept = tuple(good[source] for source in rejected if source in good)
+        good = self.hosts.get((role, group.route_config), Good())
+        kept = tuple(good.kept[source] for source in rejected if source in good.kept)
         if not kept:
             return group
         key = ("group", role, group.route_config)
@@ -116,7 +137,7 @@ def _rejected(problems: Iterable[Problem], snapshot: ConfigSnapshot) -> dict[Obj
 def _with_hosts(group: HttpGroup, kept: tuple[VirtualHost, ...]) -> HttpGroup:
     restored = {host.source for host in kept}
     others = [host for host in group.virtual_hosts if host.source not in restored]
-    taken = {domain for host in others for domain in host.message.domains}
+    taken = set(chain.from_iterable(host.message.domains for host in others))
     hosts = [*others, *(host for old in kept if (host := _without_domains(old, taken)) is not None)]
     return replace(group, virtual_hosts=tuple(sorted(hosts, key=lambda host: host.message.name)))
 

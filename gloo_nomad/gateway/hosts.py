@@ -20,7 +20,7 @@ from gloo_nomad.gateway.ssl import ServiceTls, read_tls
 from gloo_nomad.gateway.tables import TableFinder
 from gloo_nomad.proxies import NO_ORIGINS, OptionOrigins, VirtualHost
 from gloo_nomad.reports import Finding, Problems, error, warning
-from gloo_nomad.store.memo import Memo, Reads
+from gloo_nomad.store.memo import Reads
 
 FIELDS: Final = {
     "gateway.solo.io.VirtualService": ("metadata", "virtual_host", "ssl_config", "display_name"),
@@ -139,23 +139,10 @@ def _build_message(
     return message
 
 
-def host_for(converted: Converted, gateway: str, proxy: str, lost: frozenset[str], memo: Memo) -> VirtualHost | None:
-    """The virtual host as one gateway of one proxy serves it: with its routes named, without domains it *lost*.
-
-    None if it is left out, because of an error or because it has no domain left.
-    """
-    host = converted.host
-    if host is None or (not lost and not converted.names):
-        return host
-    if lost.issuperset(converted.claim.domains):
-        return None
-    key = ("host", converted.claim.source, gateway if converted.names else "", proxy, lost)
-    return memo.get(key, (converted,), lambda: _build_variant(converted, host, gateway, proxy, lost))
-
-
-def _build_variant(
+def build_variant(
     converted: Converted, host: VirtualHost, gateway: str, proxy: str, lost: frozenset[str]
 ) -> VirtualHost:
+    """The virtual host as one gateway of one proxy serves it: with its routes named, without domains it *lost*."""
     message = proxy_pb2.VirtualHost()
     message.CopyFrom(host.message)
     if lost:

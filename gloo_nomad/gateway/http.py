@@ -4,7 +4,6 @@ https://docs.solo.io/gloo-edge/latest/guides/security/tls/server_tls/: all virtu
 served on each of its filter chains, unless ``isolateVirtualHostsBySslConfig`` gives each chain its own.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
@@ -14,14 +13,16 @@ from google.protobuf.message import Message
 from gloo_nomad.api.gen import gateway_pb2, http_listener_options_pb2, proxy_pb2
 from gloo_nomad.api.kinds import VIRTUAL_SERVICE
 from gloo_nomad.api.refs import ObjectRef
-from gloo_nomad.gateway.domains import NO_DOMAINS, find_conflicts
-from gloo_nomad.gateway.hosts import Converted, host_for
+from gloo_nomad.gateway.domains import find_conflicts
+from gloo_nomad.gateway.host_lists import HostList
+from gloo_nomad.gateway.hosts import Converted
 from gloo_nomad.gateway.names import route_config_name
 from gloo_nomad.gateway.scene import Scene
-from gloo_nomad.gateway.selection import select_services
+from gloo_nomad.gateway.selection import Selection, select_services
 from gloo_nomad.gateway.ssl import Chain, build_chains
 from gloo_nomad.proxies import HttpGroup, VirtualHost
 
+_TLS: Final = attrgetter("tls")
 _ISOLATE: Final = "gateway.solo.io/isolate_vhost"
 
 
@@ -51,7 +52,9 @@ def translate_http(part: HttpPart, scene: Scene) -> tuple[HttpGroup, ...]:
     A group may be without virtual hosts, when all of its virtual services are left out: the last good version of
     each belongs into it.
     """
-    services, findings = select_services(part.http, scene.world.services, ssl=part.ssl)
+    selection = scene.world.memo.get(("selection", *scene.key, *part.key), (), Selection)
+    conditions = (part.origin, part.ssl)
+    services, findings = select_services(part.http, scene.world.services, selection, conditions)
     for finding in findings:
         scene.report(finding, part.path, part.source)
     if not services and not _serves_empty(scene):
@@ -61,12 +64,11 @@ def translate_http(part: HttpPart, scene: Scene) -> tuple[HttpGroup, ...]:
         return ()
     if not _isolates(scene) or not part.ssl:
         return (_build_group(part, services, chains, scene),)
-    groups = []
-    for chain in chains:
-        members = frozenset(chain.sources)
-        mine = [service for service in services if service.source in members]
-        groups.append(_build_group(part, mine, (chain,), scene, isolated=True))
-    return tuple(groups)
+    by_source = {service.source: service for service in services}
+    return tuple(
+        _build_group(part, tuple(by_source[source] for source in chain.sources), (chain,), scene, isolated=True)
+        for chain in chains
+    )
 
 
 def _serves_empty(scene: Scene) -> bool:
@@ -81,18 +83,18 @@ def _isolates(scene: Scene) -> bool:
     return scene.world.settings.gateway.isolate_virtual_hosts_by_ssl_config.value
 
 
-def _chains(part: HttpPart, services: Sequence[Converted], scene: Scene) -> tuple[Chain, ...]:
+def _chains(part: HttpPart, services: tuple[Converted, ...], scene: Scene) -> tuple[Chain, ...]:
     """One chain for each TLS configuration that a virtual service has; the matcher gives what it leaves unset."""
     if not part.ssl:
         return ()
-    asked = [service.tls for service in services if service.tls is not None]
+    asked = tuple(filter(None, map(_TLS, services)))
     defaults = part.matcher.ssl_config if part.matcher is not None else None
     key = ("chains", *scene.key, *part.key)
     return scene.world.memo.get(key, (part.matcher, *asked), lambda: build_chains(asked, defaults))
 
 
 def _build_group(
-    part: HttpPart, services: Sequence[Converted], chains: tuple[Chain, ...], scene: Scene, *, isolated: bool = False
+    part: HttpPart, services: tuple[Converted, ...], chains: tuple[Chain, ...], scene: Scene, *, isolated: bool = False
 ) -> HttpGroup:
     matcher = _route_config_matcher(part, chains, isolated=isolated)
     name = route_config_name(scene.listener, matcher)
@@ -102,28 +104,24 @@ def _build_group(
     options = part.options or part.http.options
     return scene.world.memo.get(
         ("group", *key),
-        (part.origin, part.matcher, part.options, kept, *hosts),
-        lambda: HttpGroup(part.source, name, options, tuple(hosts), kept, part.matcher, part.path),
+        (part.origin, part.matcher, part.options, kept, hosts),
+        lambda: HttpGroup(part.source, name, options, hosts, kept, part.matcher, part.path),
     )
 
 
-def _hosts(part: HttpPart, services: Sequence[Converted], name: str, scene: Scene) -> list[VirtualHost]:
+def _hosts(part: HttpPart, services: tuple[Converted, ...], name: str, scene: Scene) -> tuple[VirtualHost, ...]:
     """The virtual hosts of a group, sorted by name; each domain is in one of them only."""
     world = scene.world
     created, claimed = world.created(VIRTUAL_SERVICE.name), world.claimed(VIRTUAL_SERVICE.name)
-    claims = [service.claim for service in services]
-    conflicts = world.memo.get(
-        ("conflicts", *scene.key, *part.key, name),
-        (created, claimed, *claims),
-        lambda: find_conflicts(claims, part.source, part.path, created, claimed),
+    hosts = world.memo.get(("hosts", *scene.key, *part.key, name), (), HostList)
+    conflicts = hosts.update(
+        services,
+        (created, claimed),
+        lambda claims: find_conflicts(claims, part.source, part.path, created, claimed),
+        (scene.source.name, scene.proxy),
     )
     scene.problems.extend(conflicts.problems)
-    lost, gateway = conflicts.lost, scene.source.name
-    found = [
-        host_for(service, gateway, scene.proxy, lost.get(service.claim.source, NO_DOMAINS), world.memo)
-        for service in sorted(services, key=attrgetter("name"))
-    ]
-    return [host for host in found if host is not None]
+    return hosts.served
 
 
 def _route_config_matcher(part: HttpPart, chains: tuple[Chain, ...], *, isolated: bool) -> proxy_pb2.Matcher | None:

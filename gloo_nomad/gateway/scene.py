@@ -23,7 +23,7 @@ class Last(Generic[T]):
 
     def keep(self, value: T) -> T:
         """The last value if the new one equals it, else the new one."""
-        if self.value is None or self.value != value:
+        if value is not self.value and (self.value is None or self.value != value):
             self.value = value
         return self.value
 

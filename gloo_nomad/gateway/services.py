@@ -15,7 +15,7 @@ from gloo_nomad.store.snapshot import Collection, ConfigSnapshot
 
 _BELOW = (ROUTE_TABLE.name, ROUTE_OPTION.name, VIRTUAL_HOST_OPTION.name)
 
-Services = Mapping[Ref, Converted]
+Services = Collection[Converted]
 
 
 @dataclass(slots=True)
@@ -29,20 +29,34 @@ class Conversions:
     memo: Memo = field(default_factory=Memo)
     services: Collection[gateway_pb2.VirtualService] = field(default_factory=Collection)
     below: tuple[Any, ...] = ()
-    converted: Services = field(default_factory=dict)
+    converted: Services = field(default_factory=Collection)
+    faulty: Mapping[Ref, Converted] = field(default_factory=dict)
+    """Those with problems, whatever gateway selects them."""
 
     def translate(self, snapshot: ConfigSnapshot, settings: settings_pb2.Settings) -> Services:
         """All virtual services, converted, sorted by namespace and name; the same objects for what did not change."""
         services = snapshot.of(VIRTUAL_SERVICE.name)
         below = (settings, *(snapshot.of(kind) for kind in _BELOW))
         changed = self._changed(services, below)
+        found = {
+            ref: self._convert(ref, services[ref], snapshot, settings)
+            for ref in (services if changed is None else changed)
+        }
         if changed is None:
-            self.converted = {ref: self._convert(ref, services[ref], snapshot, settings) for ref in services}
             self.memo.sweep()
-        elif changed:
-            self.converted = self._update(changed, snapshot, settings)
+            self.converted = self.converted.replace(found, self.converted.keys() - services.keys())
+            self.faulty = {ref: converted for ref, converted in found.items() if converted.problems}
+        elif found:
+            self.converted = self.converted.replace(found)
+            kept = {ref: converted for ref, converted in self.faulty.items() if ref not in found}
+            self.faulty = kept | {ref: converted for ref, converted in found.items() if converted.problems}
         self.services, self.below = services, below
         return self.converted
+
+    def problems(self) -> Iterator[Problem]:
+        """What is wrong with virtual services and what they delegate to, whatever gateway selects them."""
+        for ref in sorted(self.faulty):
+            yield from self.faulty[ref].problems
 
     def _changed(
         self, services: Collection[gateway_pb2.VirtualService], below: tuple[Any, ...]
@@ -52,13 +66,6 @@ class Conversions:
             return None
         changed = services.changed_since(self.services)
         return changed if changed is not None and all(ref in services for ref in changed) else None
-
-    def _update(self, changed: frozenset[Ref], snapshot: ConfigSnapshot, settings: settings_pb2.Settings) -> Services:
-        services = snapshot.of(VIRTUAL_SERVICE.name)
-        merged = dict(self.converted)
-        for ref in changed:
-            merged[ref] = self._convert(ref, services[ref], snapshot, settings)
-        return merged if len(merged) == len(self.converted) else {ref: merged[ref] for ref in services}
 
     def _convert(
         self, ref: Ref, service: gateway_pb2.VirtualService, snapshot: ConfigSnapshot, settings: settings_pb2.Settings
@@ -70,10 +77,3 @@ class Conversions:
             snapshot,
             lambda reads: convert_service(service, settings, TableFinder(reads, self.memo), before),
         )
-
-
-def problems_of(services: Services) -> Iterator[Problem]:
-    """What is wrong with virtual services and what they delegate to, whatever gateway selects them."""
-    for service in services.values():
-        if service.problems:
-            yield from service.problems

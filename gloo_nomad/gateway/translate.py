@@ -22,7 +22,7 @@ from gloo_nomad.gateway.addresses import Bound, find_clashes
 from gloo_nomad.gateway.listeners import translate_listener
 from gloo_nomad.gateway.names import listener_name
 from gloo_nomad.gateway.scene import Scene, World
-from gloo_nomad.gateway.services import Conversions, problems_of
+from gloo_nomad.gateway.services import Conversions
 from gloo_nomad.gateway.stored import translate_stored
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.reports import Problem, Problems
@@ -70,9 +70,9 @@ def translate_gateways(snapshot: ConfigSnapshot, settings: settings_pb2.Settings
 
 
 def _translate(snapshot: ConfigSnapshot, settings: settings_pb2.Settings, memo: Memo) -> Result:
-    services = memo.get(("services",), (), Conversions).translate(snapshot, settings)
-    world = World(snapshot, settings, memo, services)
-    problems = list(problems_of(services))
+    conversions = memo.get(("services",), (), Conversions)
+    world = World(snapshot, settings, memo, conversions.translate(snapshot, settings))
+    problems = list(conversions.problems())
     proxies = tuple(
         _translate_proxy(Ref(write_namespace(settings), name), gateways, world, problems)
         for name, gateways in sorted(_by_proxy(_gateways(snapshot, settings)).items())

@@ -113,9 +113,7 @@ class Reads:
 
     def hold(self, snapshot: ConfigSnapshot) -> bool:
         """Whether every look-up would give the same in another snapshot."""
-        news = {
-            kind: now for kind, known in self.seen.items() if (now := snapshot.of(kind)).identity is not known
-        }
+        news = {kind: now for kind, known in self.seen.items() if (now := snapshot.of(kind)).identity is not known}
         if not news:
             return True
         changes = {kind: now.changed_after(self.seen[kind]) for kind, now in news.items()}

@@ -5,10 +5,10 @@ status changed, stays the same Python object, so that everything behind the stor
 An object whose new version is rejected keeps its last good version in service, with the problem reported.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from gloo_nomad.api.codec import Rejection
 from gloo_nomad.api.refs import ObjectRef, Ref
@@ -16,6 +16,8 @@ from gloo_nomad.reports import Problem, Severity
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.claims import Claims, later_claims, stored_claims
 from gloo_nomad.store.snapshot import ConfigSnapshot
+
+T = TypeVar("T")
 
 
 class Store:
@@ -105,25 +107,36 @@ class Store:
         )
         return True
 
-    def _ages(self, kind: str, puts: Iterable[Ref], gone: Iterable[Ref]) -> dict[Ref, int]:
-        ages = dict(self._snapshot.created.get(kind, {}))
-        for ref in gone:
-            ages.pop(ref, None)
-        for ref in puts:
-            if created := self._entries[kind][ref].created:
-                ages[ref] = created
-        return ages
+    def _ages(self, kind: str, puts: Iterable[Ref], gone: Iterable[Ref]) -> Mapping[Ref, int]:
+        return _patched(
+            self._snapshot.created.get(kind, {}), self._entries[kind], puts, gone, lambda entry: entry.created
+        )
 
     def _claims(self, kind: str, puts: Iterable[Ref], gone: Iterable[Ref]) -> Mapping[Ref, Claims]:
-        before = self._snapshot.claimed.get(kind, {})
-        claims = dict(before)
-        for ref in gone:
-            claims.pop(ref, None)
-        for ref in puts:
-            claims.pop(ref, None)
-            if found := self._entries[kind][ref].claimed:
-                claims[ref] = found
-        return before if claims == before else claims
+        return _patched(
+            self._snapshot.claimed.get(kind, {}), self._entries[kind], puts, gone, lambda entry: entry.claimed
+        )
+
+
+def _patched(
+    before: Mapping[Ref, T],
+    entries: Mapping[Ref, Entry],
+    puts: Iterable[Ref],
+    gone: Iterable[Ref],
+    look: Callable[[Entry], T],
+) -> Mapping[Ref, T]:
+    """What *look* says of each entry, without empty answers; the same mapping if these make no difference."""
+    found: dict[Ref, T | None] = {**dict.fromkeys(gone), **{ref: look(entries[ref]) or None for ref in puts}}
+    changed = {ref: value for ref, value in found.items() if before.get(ref) != value}
+    if not changed:
+        return before
+    after = dict(before)
+    for ref, value in changed.items():
+        if value is None:
+            after.pop(ref, None)
+        else:
+            after[ref] = value
+    return after
 
 
 def _keep_identity(kind: str, old: Entry | None, new: Entry) -> Entry:
