@@ -100,7 +100,7 @@ class Pipeline:
         kept = self.good_listeners.restore(kept, envoy.listeners.keys(), found, snapshot)
         if kept is proxy:
             return proxy, envoy, envoy.problems
-        return kept, translate_proxy(kept, snapshot, settings, self.memo, split), envoy.problems
+        return kept, translate_proxy(kept, snapshot, settings, self.memo, split, restored=True), envoy.problems
 
 
 @cache

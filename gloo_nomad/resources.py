@@ -1,6 +1,6 @@
 """Envoy resources as the envoy stage makes them and the xDS server sends them: names, bytes and versions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -30,14 +30,19 @@ class Resource:
     version: str
     body: bytes
 
+    @property
+    def pieces(self) -> tuple[bytes, bytes]:
+        """The body in two parts, of which the second one is kept in memory anyway."""
+        return b"", self.body
+
 
 class JoinedResource(Resource):
     """One whose body is put together whenever it is asked for: what few ask for takes no memory."""
 
     __slots__ = ("_parts",)
-    _parts: Sequence[bytes]
+    _parts: Callable[[], Iterable[bytes]]
 
-    def __init__(self, name: str, version: str, parts: Sequence[bytes]) -> None:
+    def __init__(self, name: str, version: str, parts: Callable[[], Iterable[bytes]]) -> None:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "version", version)
         object.__setattr__(self, "_parts", parts)
@@ -45,7 +50,31 @@ class JoinedResource(Resource):
     @property
     def body(self) -> bytes:
         """The parts, joined."""
-        return b"".join(self._parts)
+        return b"".join(self._parts())
+
+
+class PrefixedResource(Resource):
+    """One whose body shares all but its beginning with others."""
+
+    __slots__ = ("_head", "_rest")
+    _head: bytes
+    _rest: bytes
+
+    def __init__(self, name: str, version: str, head: bytes, rest: bytes) -> None:
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "version", version)
+        object.__setattr__(self, "_head", head)
+        object.__setattr__(self, "_rest", rest)
+
+    @property
+    def body(self) -> bytes:
+        """All of it."""
+        return self._head + self._rest
+
+    @property
+    def pieces(self) -> tuple[bytes, bytes]:
+        """Its beginning and what is shared."""
+        return self._head, self._rest
 
 
 Resources = Mapping[str, Resource]

@@ -1,11 +1,13 @@
 """Long lists are translated in chunks, so that what did not change costs a comparison and not a look-up each.
 
-Measured for 3,000 virtual hosts of which one changed: 5 ms in chunks, 12 ms one by one.
+Chunks are in blocks, and what becomes of a block is put together of what became of its chunks: a change costs its
+chunk, its block, and a look at the other blocks.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from gloo_nomad.store.memo import Memo, Reads
 from gloo_nomad.store.snapshot import ConfigSnapshot
@@ -13,6 +15,15 @@ from gloo_nomad.store.snapshot import ConfigSnapshot
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 CHUNK: Final = 32
+BLOCK: Final = 32 * CHUNK
+
+
+@dataclass(frozen=True, slots=True)
+class Steps(Generic[Item, Result]):
+    """What is made of some items, and of what was made of several such parts of them."""
+
+    translate: Callable[[Sequence[Item]], Result]
+    join: Callable[[Sequence[Result]], Result]
 
 
 def translate_chunks(
@@ -20,22 +31,26 @@ def translate_chunks(
     items: Sequence[Item],
     snapshot: ConfigSnapshot,
     memo: Memo,
-    translate: Callable[[Sequence[Item]], Result],
+    steps: Steps[Item, Result],
     *,
     shared: tuple[Any, ...],
 ) -> list[Result]:
-    """What *translate* makes of each chunk of *items*, in order; chunks that did not change are remembered.
+    """What the steps make of each block of *items*, in order; what did not change is remembered.
 
-    *shared* are the inputs that all chunks have in common; what *translate* tracks is minded as well. Two versions of
-    a list in one round (one with last good versions in it) do not push each other out.
+    *shared* are the inputs that all chunks have in common; what the steps track is minded as well. Two lists of one
+    round need two keys, else they push each other out.
     """
-    results = []
-    for start in range(0, len(items), CHUNK):
-        part = items[start : start + CHUNK]
-        name = (*key, start, hash(tuple(map(id, part))))
-        results.append(memo.track(name, (*shared, *part), snapshot, partial(_translate, translate, part)))
-    return results
 
+    def block(start: int, part: Sequence[Item], _reads: Reads) -> Result:
+        return steps.join(
+            [keep("chunk", place, place + CHUNK, chunk) for place in range(start, start + len(part), CHUNK)]
+        )
 
-def _translate(translate: Callable[[Sequence[Item]], Result], part: Sequence[Item], _reads: Reads) -> Result:
-    return translate(part)
+    def chunk(_start: int, part: Sequence[Item], _reads: Reads) -> Result:
+        return steps.translate(part)
+
+    def keep(level: str, start: int, end: int, compute: Callable[[int, Sequence[Item], Reads], Result]) -> Result:
+        part = items[start:end]
+        return memo.track((*key, level, start), (*shared, *part), snapshot, partial(compute, start, part))
+
+    return [keep("block", start, start + BLOCK, block) for start in range(0, len(items), BLOCK)]

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from gloo_nomad.api.gen import settings_pb2, ssl_pb2, upstream_pb2
 from gloo_nomad.api.kinds import UPSTREAM, UPSTREAM_GROUP
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.envoy.chunks import translate_chunks
+from gloo_nomad.envoy.chunks import Steps, translate_chunks
 from gloo_nomad.envoy.destinations import ANY_UPSTREAM, Destinations, group_findings
 from gloo_nomad.envoy.mesh import apply_mesh, mesh_identity
 from gloo_nomad.envoy.names import cluster_name, nomad_twin_name, parse_consul_service_key
@@ -139,7 +140,8 @@ def translate_clusters(
         return tuple(_keep_upstream(upstream, snapshot, settings, memo) for upstream in part)
 
     upstreams = [*snapshot.of(UPSTREAM.name).values(), *_twins(consul_services, settings, memo)]
-    chunks = translate_chunks(("clusters",), upstreams, snapshot, memo, translate, shared=(settings,))
+    steps = Steps(translate, _flatten)
+    chunks = translate_chunks(("clusters",), upstreams, snapshot, memo, steps, shared=(settings,))
     groups = [
         memo.track(("upstream group", ref), (group, settings), snapshot, partial(_check_group, ref, group, settings))
         for ref, group in snapshot.of(UPSTREAM_GROUP.name).items()
@@ -149,6 +151,10 @@ def translate_clusters(
         (settings, *chunks, *groups),
         lambda: _assemble([served for chunk in chunks for served in chunk], groups),
     )
+
+
+def _flatten(parts: Sequence[tuple[ServedUpstream, ...]]) -> tuple[ServedUpstream, ...]:
+    return tuple(chain.from_iterable(parts))
 
 
 def _keep_upstream(

@@ -61,6 +61,8 @@ class World:
     memo: Memo
     split: frozenset[str] = frozenset()
     """RouteConfigurations whose virtual hosts are to be resources of their own."""
+    restored: bool = False
+    """Whether last good versions are part of the proxy."""
 
     def age(self, chain: FilterChain, name: str) -> tuple[int, tuple[ObjectRef, ...]]:
         """What orders chains by when they got a server name: the first object behind them that has it counts."""
@@ -130,7 +132,8 @@ def translate_listener(listener: Listener, world: World) -> TranslatedListener:
 
 def _translate_routes(group: HttpGroup, listener: Listener, world: World) -> TranslatedRoutes:
     split = group.route_config in world.split
-    return translate_routes(group, listener.route_options, world.snapshot, world.settings, world.memo, split=split)
+    version, options = (world.proxy, world.restored), listener.route_options
+    return translate_routes(group, options, world.snapshot, world.settings, world.memo, version=version, split=split)
 
 
 def _network_filters(group: HttpGroup, listener: Listener, routes: TranslatedRoutes, world: World) -> NetworkFilters:

@@ -7,29 +7,32 @@ Many virtual hosts are resources of their own where the protocol allows it (``en
 changed one travels, and the whole is joined only for clients that need it so.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from envoy.config.route.v3 import route_pb2
 
 from gloo_nomad.api.gen import http_listener_options_pb2, listener_options_pb2, settings_pb2
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.envoy.actions import body_limit
-from gloo_nomad.envoy.chunks import translate_chunks
+from gloo_nomad.envoy.chunks import Steps, translate_chunks
 from gloo_nomad.envoy.names import split_routes_name
 from gloo_nomad.envoy.resources import build_resource
 from gloo_nomad.envoy.routes import HostFrame, TranslatedHost, translate_virtual_host
-from gloo_nomad.envoy.split_routes import SplitRoutes, pack_split_frame, split_hosts
+from gloo_nomad.envoy.split_routes import SplitRoutes, join_hosts, pack_split_frame, split_hosts
 from gloo_nomad.messages import to_bytes, version_of
 from gloo_nomad.options.hooks import NO_LISTENER, ListenerContext
 from gloo_nomad.options.registry import hooks, routes_read
 from gloo_nomad.proxies import HttpGroup, VirtualHost
 from gloo_nomad.reports import Problem, Problems, Severity
-from gloo_nomad.resources import ROUTES, JoinedResource, Resource, Resources
+from gloo_nomad.resources import NO_RESOURCES, ROUTES, JoinedResource, Resource, Resources
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,24 +57,29 @@ def translate_routes(
     settings: settings_pb2.Settings,
     memo: Memo,
     *,
+    version: tuple[Any, ...] = (),
     split: bool = False,
 ) -> TranslatedRoutes:
     """The RouteConfiguration of a group; every virtual host in it is remembered by itself.
 
-    *split* asks for virtual hosts as resources of their own. Keys may have identities in them because the remembered
-    inputs keep what they stand for alive.
+    *split* asks for virtual hosts as resources of their own; *version* tells the lists of one group apart that there
+    are in one round. Keys may have identities in them because the remembered inputs keep what they stand for alive.
     """
     listener = _listener_view(group.options, memo)
     frame = HostFrame(settings, is_secure(group), body_limit(options), listener=listener)
-    key = ("envoy hosts", group.source, group.route_config, frame.secure, frame.body_limit)
+    key = (*version, group.source, group.route_config, frame.secure, frame.body_limit, split)
 
     def translate(part: Sequence[VirtualHost]) -> _Hosts:
-        return _join([_translate_host(host, frame, snapshot, memo) for host in part])
+        hosts = [_translate_host(host, frame, snapshot, memo) for host in part]
+        return _gather(hosts, group.route_config if split else "", memo)
 
-    chunks = translate_chunks(key, group.virtual_hosts, snapshot, memo, translate, shared=(settings, listener))
-    if len(frozenset().union(*(chunk.domains for chunk in chunks))) < sum(chunk.domain_count for chunk in chunks):
-        chunks = [_settle_clashes(group, frame, snapshot, memo)]
-    parts = split_hosts(group.route_config, [chunk.served for chunk in chunks], memo) if split else None
+    steps = Steps(translate, partial(_join, memo))
+    inputs = (settings, listener)
+    chunks = translate_chunks(("envoy hosts", *key), group.virtual_hosts, snapshot, memo, steps, shared=inputs)
+    if _have_clashes(key, chunks, memo):
+        chunks = [_settle_clashes(group, frame, snapshot, memo, split=split)]
+    count = sum(len(chunk.served) for chunk in chunks)
+    parts = join_hosts(key, [chunk.resources for chunk in chunks], count, memo) if split else None
     return memo.track(
         ("routes", id(group), frame.body_limit, parts is None),
         (group, options, settings, *chunks),
@@ -116,7 +124,7 @@ def _translate_host(host: VirtualHost, frame: HostFrame, snapshot: ConfigSnapsho
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hosts:
-    """Some virtual hosts, put together."""
+    """Some virtual hosts, put together. Sets of the same content are the same object."""
 
     served: tuple[TranslatedHost, ...]
     digests: bytes
@@ -127,23 +135,56 @@ class _Hosts:
     upstreams: frozenset[Ref]
     consul_services: frozenset[str]
     problems: Problems
+    resources: Resources
+    """Virtual hosts as resources of their own, if they are to be that."""
 
 
-def _join(hosts: Sequence[TranslatedHost], problems: Iterable[Problem] = ()) -> _Hosts:
-    served = tuple(host for host in hosts if host.wire)
+def _gather(hosts: Sequence[TranslatedHost], split: str, memo: Memo) -> _Hosts:
+    """Virtual hosts, as resources of the RouteConfiguration *split* if there is one."""
+    served = tuple(host for host in hosts if host.rest)
     return _Hosts(
         served,
         b"".join([host.digest for host in served]),
-        frozenset(domain for host in hosts for domain in host.domains),
+        _same(frozenset(domain for host in hosts for domain in host.domains), memo),
         sum(len(host.domains) for host in hosts),
-        frozenset().union(*(host.filters for host in hosts)),
-        frozenset().union(*(host.upstreams for host in hosts)),
-        frozenset().union(*(host.consul_services for host in hosts)),
-        (*(problem for host in hosts for problem in host.problems), *problems),
+        _union((host.filters for host in hosts), memo),
+        _union((host.upstreams for host in hosts), memo),
+        _union((host.consul_services for host in hosts), memo),
+        tuple(problem for host in hosts for problem in host.problems),
+        split_hosts(split, served, memo) if split else NO_RESOURCES,
     )
 
 
-def _settle_clashes(group: HttpGroup, frame: HostFrame, snapshot: ConfigSnapshot, memo: Memo) -> _Hosts:
+def _join(memo: Memo, parts: Sequence[_Hosts]) -> _Hosts:
+    return _Hosts(
+        tuple(chain.from_iterable(part.served for part in parts)),
+        b"".join([part.digests for part in parts]),
+        _union((part.domains for part in parts), memo),
+        sum(part.domain_count for part in parts),
+        _union((part.filters for part in parts), memo),
+        _union((part.upstreams for part in parts), memo),
+        _union((part.consul_services for part in parts), memo),
+        tuple(chain.from_iterable(part.problems for part in parts)),
+        {name: resource for part in parts for name, resource in part.resources.items()},
+    )
+
+
+def _union(parts: Iterable[frozenset[T]], memo: Memo) -> frozenset[T]:
+    return _same(frozenset().union(*parts), memo)
+
+
+def _same(found: frozenset[T], memo: Memo) -> frozenset[T]:
+    return memo.get(("set", found), (), lambda: found)
+
+
+def _have_clashes(key: tuple[Any, ...], parts: Sequence[_Hosts], memo: Memo) -> bool:
+    """Whether some domain is there twice."""
+    domains = tuple(part.domains for part in parts)
+    count = sum(part.domain_count for part in parts)
+    return memo.get(("clashes", *key), (count, *domains), lambda: len(frozenset().union(*domains)) < count)
+
+
+def _settle_clashes(group: HttpGroup, frame: HostFrame, snapshot: ConfigSnapshot, memo: Memo, *, split: bool) -> _Hosts:
     """All virtual hosts, each without the domains that one before it has; Envoy would refuse all routes otherwise.
 
     Conflicts between objects are settled by the gateway stage. What is left comes from last good versions.
@@ -159,8 +200,13 @@ def _settle_clashes(group: HttpGroup, frame: HostFrame, snapshot: ConfigSnapshot
             problems.append(_clash_problem(host.source, taken))
         owned.update(translated.domains)
         settled.append(translated)
-    key = ("settled clashes", group.source, group.route_config, frame.secure, frame.body_limit)
-    return memo.get(key, tuple(settled), lambda: _join(settled, problems))
+    key = ("settled clashes", group.source, group.route_config, frame.secure, frame.body_limit, split)
+
+    def gather() -> _Hosts:
+        gathered = _gather(settled, group.route_config if split else "", memo)
+        return replace(gathered, problems=(*gathered.problems, *problems))
+
+    return memo.get(key, tuple(settled), gather)
 
 
 def _build_routes(
@@ -179,9 +225,9 @@ def _build_routes(
         hook(group.options, built, replace(context, options=group.options, used_filters=filters))
     frame = to_bytes(built)
     version = version_of(frame, b"".join([chunk.digests for chunk in chunks]))
-    wires = [frame, *(host.wire for chunk in chunks for host in chunk.served)]
+    wires = partial(_wires, frame, chunks)
     if parts is None:
-        whole, split = build_resource(memo, ROUTES, name, b"".join(wires), version), None
+        whole, split = build_resource(memo, ROUTES, name, b"".join(wires()), version), None
     else:
         whole = memo.get(("resource", ROUTES, name, version), (), lambda: JoinedResource(name, version, wires))
         split = SplitRoutes(pack_split_frame(built, memo), parts)
@@ -193,6 +239,13 @@ def _build_routes(
         tuple(dict.fromkeys(problem for chunk in chunks for problem in chunk.problems)),
         split,
     )
+
+
+def _wires(frame: bytes, parts: Sequence[_Hosts]) -> Iterator[bytes]:
+    yield frame
+    for part in parts:
+        for host in part.served:
+            yield from host.wire()
 
 
 def _clash_problem(source: ObjectRef, domains: Iterable[str]) -> Problem:

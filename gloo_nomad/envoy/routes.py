@@ -42,7 +42,7 @@ from gloo_nomad.envoy.destinations import (
 from gloo_nomad.envoy.matchers import apply_matcher
 from gloo_nomad.envoy.names import cluster_name, route_name, virtual_host_name
 from gloo_nomad.envoy.regex_limits import apply_regex_limit
-from gloo_nomad.messages import delimited, digest, to_bytes
+from gloo_nomad.messages import delimited, digest, length_delimited_tag, to_bytes, varint
 from gloo_nomad.options.hooks import CLUSTER_HEADER, NO_LISTENER, RouteContext, VirtualHostContext
 from gloo_nomad.options.registry import hooks
 from gloo_nomad.proxies import VirtualHost
@@ -51,6 +51,8 @@ from gloo_nomad.store.memo import Reads
 
 VIRTUAL_HOSTS_FIELD: Final = 2
 """Number of ``RouteConfiguration.virtual_hosts``."""
+NAME_FIELD: Final = 1
+"""Number of ``VirtualHost.name``."""
 DEFAULT_MATCHER: Final = matchers_pb2.Matcher(prefix="/")
 _NO_OPTIONS: Final = route_options_pb2.RouteOptions()
 _NOT_FOUND_CODES: Final = {404: "NOT_FOUND", 500: "INTERNAL_SERVER_ERROR"}
@@ -79,16 +81,24 @@ class TranslatedHost:
     name: str
     domains: tuple[str, ...]
     """In lower case, as Envoy compares them."""
-    wire: bytes
-    """The field of a RouteConfiguration; empty if the virtual host is left out."""
-    size: int
-    """Bytes of the message alone, which is the end of ``wire``."""
+    rest: bytes
+    """The message without its name, which is its first field; empty if the virtual host is left out."""
     digest: bytes
     problems: Problems
     filters: frozenset[str]
     """Names of the filters that it configures."""
     upstreams: frozenset[Ref]
     consul_services: frozenset[str]
+
+    def head(self, name: str) -> bytes:
+        """What comes before ``rest`` for a virtual host of that name."""
+        return delimited(NAME_FIELD, name.encode())
+
+    def wire(self) -> Iterator[bytes]:
+        """The field of a RouteConfiguration, in parts."""
+        head = self.head(self.name)
+        yield length_delimited_tag(VIRTUAL_HOSTS_FIELD) + varint(len(head) + len(self.rest)) + head
+        yield self.rest
 
 
 @dataclass(slots=True)
@@ -150,8 +160,7 @@ def translate_virtual_host(host: VirtualHost, frame: HostFrame, reads: Reads) ->
         host.source,
         out.name,
         tuple(domain.lower() for domain in out.domains) if served else (),
-        delimited(VIRTUAL_HOSTS_FIELD, body) if served else b"",
-        len(body),
+        body[len(delimited(NAME_FIELD, out.name.encode())) :],
         digest(body),
         tuple(dict.fromkeys(draft.problems)),
         _used_filters(out) if served else frozenset(),

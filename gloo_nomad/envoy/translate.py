@@ -12,6 +12,7 @@ from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.generated import find_clashes
 from gloo_nomad.envoy.listeners import TranslatedListener, World, translate_listener
+from gloo_nomad.journal import Joined
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.reports import Problems
 from gloo_nomad.resources import NO_RESOURCES, Resource, Resources
@@ -46,12 +47,15 @@ def translate_proxy(
     settings: settings_pb2.Settings,
     memo: Memo,
     split: frozenset[str] = frozenset(),
+    *,
+    restored: bool = False,
 ) -> EnvoyProxy:
     """All of a proxy; parts that did not change are the same objects as in the last round.
 
-    The virtual hosts of the RouteConfigurations named in *split* become resources of their own.
+    The virtual hosts of the RouteConfigurations named in *split* become resources of their own. *restored* tells a
+    proxy with last good versions in it apart from the one of the same round without them.
     """
-    world = World(proxy.ref, snapshot, settings, memo, split)
+    world = World(proxy.ref, snapshot, settings, memo, split, restored)
     listeners = [translate_listener(listener, world) for listener in proxy.listeners]
     served = [listener for listener in listeners if listener.resource is not None]
     routes = [routes for listener in served for routes in listener.routes]
@@ -72,12 +76,14 @@ def translate_proxy(
         ),
         _by_name(cluster for _, made in reversed(generated) for cluster in made.clusters),
         _by_name(part.split.resource for part in routes if part.split is not None),
-        _merge([part.split.virtual_hosts for part in routes if part.split is not None]),
+        _merge([part.split.virtual_hosts for part in routes if part.split is not None], world),
     )
 
 
-def _merge(found: Sequence[Resources]) -> Resources:
-    return MappingProxyType({name: item for part in found for name, item in part.items()}) if found else NO_RESOURCES
+def _merge(found: Sequence[Resources], world: World) -> Resources:
+    if len(found) < 2:
+        return found[0] if found else NO_RESOURCES
+    return world.memo.get(("virtual hosts", world.proxy, world.restored), (), Joined[str, Resource]).join(found)
 
 
 def _by_name(resources: Iterable[Resource | None]) -> Resources:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from gloo_nomad.journal import Journal
 from gloo_nomad.resources import NO_RESOURCES, Resources, XdsSnapshot
 from gloo_nomad.xds.standbys import Standbys
 from gloo_nomad.xds.wire import Encoder, Wire, build_wire
@@ -33,14 +34,14 @@ class TypeView:
         self.total = 0
 
     def replace(self, resources: Resources) -> tuple[str, ...]:
-        """Takes newer resources over and names those that differ; costs what differs, plus a look at each name."""
+        """Takes newer resources over and names those that differ.
+
+        Costs what differs, and a look at each name where the resources do not say themselves what that is.
+        """
         if resources is self.resources:
             return ()
-        old = self.resources
-        changed = [name for name, resource in resources.items() if old.get(name) is not resource]
-        gone = [name for name in old if name not in resources]
-        self.resources = resources
-        return tuple(name for name in (*changed, *gone) if self._replace_one(name))
+        old, self.resources = self.resources, resources
+        return tuple(name for name in _changed(old, resources) if self._replace_one(name))
 
     def _replace_one(self, name: str) -> bool:
         resource, old = self.resources.get(name), self.wires.pop(name, None)
@@ -55,6 +56,15 @@ class TypeView:
         if old is not None or resource is not None:
             self._standbys.replaced(self.type_url, name, old, self.wires.get(name))
         return True
+
+
+def _changed(old: Resources, new: Resources) -> list[str]:
+    """The names whose resource may be another, those that are gone last."""
+    known = new.changed_since(old) if isinstance(old, Journal) and isinstance(new, Journal) else None
+    if known is not None:
+        return sorted(known, key=lambda name: (name not in new, name))
+    changed = [name for name, resource in new.items() if old.get(name) is not resource]
+    return [*changed, *(name for name in old if name not in new)]
 
 
 def version_text(total: int) -> str:

@@ -45,12 +45,13 @@ class Wire:
 
 def build_wire(type_url: str, resource: Resource) -> Wire:
     """Frames a resource for both protocols."""
-    body, name, version = resource.body, resource.name.encode(), resource.version.encode()
-    inner = delimited(_ANY_TYPE_URL, type_url.encode()) + _opening(_ANY_VALUE, len(body))
-    in_any = _opening(_RESOURCES, len(inner) + len(body)) + inner
+    begin, body = resource.pieces
+    name, version, size = resource.name.encode(), resource.version.encode(), len(begin) + len(body)
+    inner = delimited(_ANY_TYPE_URL, type_url.encode()) + _opening(_ANY_VALUE, size)
+    in_any = _opening(_RESOURCES, len(inner) + size) + inner + begin
     named = delimited(_RESOURCE_NAME, name) + delimited(_RESOURCE_VERSION, version)
-    in_resource = named + _opening(_RESOURCE_ANY, len(inner) + len(body)) + inner
-    head = _opening(_RESOURCES, len(in_resource) + len(body)) + in_resource
+    in_resource = named + _opening(_RESOURCE_ANY, len(inner) + size) + inner
+    head = _opening(_RESOURCES, len(in_resource) + size) + in_resource + begin
     fingerprint = int.from_bytes(digest(type_url.encode(), name, version))
     return Wire(resource.name, resource.version, body, head, in_any, fingerprint)
 

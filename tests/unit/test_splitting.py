@@ -88,7 +88,7 @@ def test_the_last_good_virtual_host() -> None:
     found.put(virtual_service(TO_UP, name="vs1", domains="['']"))
 
     assert found.said("VirtualService", "vs1")[0].startswith("error ")
-    assert found.snapshot().for_delta().of(VIRTUAL_HOST) == before.of(VIRTUAL_HOST)
+    assert dict(found.snapshot().for_delta().of(VIRTUAL_HOST)) == dict(before.of(VIRTUAL_HOST))
 
 
 def test_nothing_to_split() -> None:
