@@ -43,38 +43,39 @@ class StatusWriter:
     root_key: str
     reporter: str
     truncate: bool = True
-    _confirmed: dict[ObjectRef, tuple[Entry, Standing]] = field(default_factory=dict)
-    """What was found equal: skipped as long as neither side changes."""
-    _done: dict[ObjectRef, Entry] = field(default_factory=dict)
+    done: dict[ObjectRef, Entry] = field(default_factory=dict)
     """What was written over, or cannot hold a status: skipped until the watch brings something else."""
 
     def report_as(self, reporter: str) -> None:
         """From now on statuses stand under this name."""
         if reporter != self.reporter:
             self.reporter = reporter
-            self._confirmed.clear()
-            self._done.clear()
+            self.done.clear()
 
     def differing(
         self, entries: Mapping[ObjectRef, Entry], standing: Callable[[ObjectRef], Standing]
     ) -> list[tuple[ObjectRef, Entry, Status]]:
-        """The objects whose stored status is not what it should be."""
+        """Those of these objects whose stored status is not what it should be."""
         found: list[tuple[ObjectRef, Entry, Status]] = []
         for ref, entry in entries.items():
+            if self.is_done(ref, entry):
+                continue
             now = standing(ref)
-            confirmed = self._confirmed.get(ref)
-            if confirmed is not None and confirmed[0] is entry and confirmed[1] == now:
-                continue
-            if self._done.get(ref) is entry:
-                continue
             status = status_of(ref, now.problems, now.proxies, entry.claimed, truncate=self.truncate)
             if is_same(entry.status.get(self._key(ref)), status):
-                self._confirmed[ref] = (entry, now)
-                self._done.pop(ref, None)
+                self.done.pop(ref, None)
             else:
                 found.append((ref, entry, status))
-        self._forget(entries)
         return found
+
+    def is_done(self, ref: ObjectRef, entry: Entry) -> bool:
+        """Whether nothing can be written for an object until the watch brings something else of it."""
+        return self.done.get(ref) is entry
+
+    def forget(self, refs: Iterable[ObjectRef]) -> None:
+        """These objects are gone."""
+        for ref in refs:
+            self.done.pop(ref, None)
 
     async def write(self, differing: Iterable[tuple[ObjectRef, Entry, Status]], fence: Fence | None = None) -> int:
         """Writes statuses, while the lock of the *fence* is held; how many.
@@ -97,7 +98,7 @@ class StatusWriter:
         objects = {write.key: (ref, entry) for (ref, entry, _), write in zip(batch, prepared, strict=True) if write}
         outcomes = await txn_cas(self.client, [write for write in prepared if write is not None], fence)
         written = [objects[key] for key, outcome in outcomes.items() if outcome.index]
-        self._done.update(written)
+        self.done.update(written)
         return len(written)
 
     async def _prepare(self, gate: asyncio.Semaphore, ref: ObjectRef, entry: Entry, status: Status) -> Write | None:
@@ -107,7 +108,7 @@ class StatusWriter:
                 return await self._build_write(ref, entry, status)
         except ValueError as reason:
             log.info("status_not_written", object=str(ref), reason=str(reason))
-            self._done[ref] = entry
+            self.done[ref] = entry
             return None
 
     async def _build_write(self, ref: ObjectRef, entry: Entry, status: Status) -> Write | None:
@@ -124,8 +125,3 @@ class StatusWriter:
 
     def _key(self, ref: ObjectRef) -> str:
         return "" if KINDS[ref.kind].status is StatusStyle.SINGLE else self.reporter
-
-    def _forget(self, entries: Mapping[ObjectRef, Entry]) -> None:
-        for known in (self._confirmed, self._done):
-            for ref in [ref for ref in known if ref not in entries]:
-                del known[ref]

@@ -5,12 +5,15 @@ status changed, stays the same Python object, so that everything behind the stor
 An object whose new version is rejected keeps its last good version in service, with the problem reported.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gloo_nomad.api.codec import Rejection
+from gloo_nomad.api.kinds import KINDS
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Problem, Severity
 from gloo_nomad.store.change import Change, Entry
@@ -18,6 +21,9 @@ from gloo_nomad.store.claims import Claims, later_claims, stored_claims
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
 T = TypeVar("T")
+
+MOST_TOUCHED: Final = 4_096
+"""How many touches of objects are remembered."""
 
 
 class Store:
@@ -32,6 +38,9 @@ class Store:
         self._entries: dict[str, dict[Ref, Entry]] = {}
         self._rejected: dict[str, dict[Ref, Rejection]] = {}
         self._snapshot = ConfigSnapshot()
+        self._touched: deque[ObjectRef] = deque(maxlen=MOST_TOUCHED)
+        self.touches = 0
+        """How many times an object of the contract was put or taken away, ever."""
 
     @property
     def snapshot(self) -> ConfigSnapshot:
@@ -45,6 +54,13 @@ class Store:
     def sources(self, kind: str) -> Mapping[str, Mapping[Ref, Entry]]:
         """The same by source, where an object that several have is in each of them."""
         return self._by_source.get(kind, {})
+
+    def touched_since(self, touches: int) -> frozenset[ObjectRef] | None:
+        """The objects that were put or taken away since there were so many touches; None if that is too long ago."""
+        count = self.touches - touches
+        if count > len(self._touched):
+            return None
+        return frozenset(islice(reversed(self._touched), count))
 
     def apply(self, change: Change) -> bool:
         """Takes a change over; True if anything that translation reads is different now."""
@@ -78,7 +94,10 @@ class Store:
                 else:
                     seen[ref] = source
 
-    def _publish(self, kind: str, touched: Iterable[Ref]) -> bool:
+    def _publish(self, kind: str, touched: Collection[Ref]) -> bool:
+        if kind in KINDS:
+            self._touched.extend(ObjectRef(kind, *ref) for ref in touched)
+            self.touches += len(touched)
         sources = [self._by_source[kind][name] for name in sorted(self._by_source[kind])]
         entries, rejected = self._entries.setdefault(kind, {}), self._rejected.setdefault(kind, {})
         puts: dict[Ref, Any] = {}

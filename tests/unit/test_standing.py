@@ -1,7 +1,10 @@
 """Which object is part of which proxy, and which objects have a status at all."""
 
+from collections.abc import Callable
+
 from gloo_nomad.api.codec import Rejection
 from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.kinds import KINDS
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.standing import Standings
@@ -63,10 +66,39 @@ def test_a_second_round_replaces_the_first() -> None:
     assert found.of(ref("RouteTable", "rt")).problems != ()
 
     world.put(upstream(), virtual_service(TO_UP))
-    found.update(world.translation.proxies, world.translation.problems)
+    changed = found.update(world.translation.proxies, world.translation.problems)
+    assert {ref("RouteTable", "rt"), ref("VirtualService", "vs")} <= changed
     assert found.of(ref("RouteTable", "rt")) == ((), frozenset())
     assert found.of(ref("VirtualService", "vs")).proxies == {PROXY}
-    assert len(found._sources) == 1
+    assert found.update(world.translation.proxies, world.translation.problems) == set()
+    assert found.update((), ()) == {ref("VirtualService", "vs"), ref("Gateway", "gw")}
+    assert found.of(ref("VirtualService", "vs")).proxies == frozenset()
+
+
+def test_whatever_changes_is_named() -> None:
+    """After each of many steps the standings are those from scratch, and those that are others were named."""
+    world, known = make_world(GATEWAY, upstream()), Standings()
+    bad = "{matchers: [{prefix: '//'}], directResponseAction: {status: 200}}"
+    steps: list[Callable[[], object]] = [
+        lambda: world.put(TABLE, virtual_service(TO_TABLE)),
+        lambda: world.put(virtual_service(TO_UP, name="other", domains="[b]")),
+        lambda: world.put(virtual_service(bad, name="other", domains="[b]")),
+        lambda: world.put(SSL_GATEWAY),
+        lambda: world.put(virtual_service(TO_TABLE, name="third", domains="[b]")),
+        lambda: world.delete("VirtualService", "vs"),
+        lambda: world.delete("RouteTable", "rt"),
+        lambda: world.put(virtual_service(TO_UP)),
+        lambda: world.delete("Gateway", "gw"),
+        lambda: world.put(GATEWAY),
+    ]
+    everything = [ref(kind, name) for kind in KINDS for name in ("gw", "ssl", "vs", "other", "third", "rt", "up")]
+    for step in steps:
+        before = {each: known.of(each) for each in everything}
+        step()
+        changed = known.update(world.translation.proxies, world.translation.problems)
+        fresh = standings(world)
+        assert [known.of(each) for each in everything] == [fresh.of(each) for each in everything]
+        assert {each for each in everything if known.of(each) != before[each]} <= changed
 
 
 def engine(world: World) -> Engine:
