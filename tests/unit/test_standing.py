@@ -85,10 +85,10 @@ def test_whatever_changes_is_named() -> None:
         lambda: world.put(virtual_service(bad, name="other", domains="[b]")),
         lambda: world.put(SSL_GATEWAY),
         lambda: world.put(virtual_service(TO_TABLE, name="third", domains="[b]")),
-        lambda: world.delete("VirtualService", "vs"),
-        lambda: world.delete("RouteTable", "rt"),
+        lambda: world.remove("VirtualService", "vs"),
+        lambda: world.remove("RouteTable", "rt"),
         lambda: world.put(virtual_service(TO_UP)),
-        lambda: world.delete("Gateway", "gw"),
+        lambda: world.remove("Gateway", "gw"),
         lambda: world.put(GATEWAY),
     ]
     everything = [ref(kind, name) for kind in KINDS for name in ("gw", "ssl", "vs", "other", "third", "rt", "up")]
