@@ -46,7 +46,7 @@ class HostList:
             found = find([service.claim for service in services])
             conflicts = found if conflicts is None or found != conflicts else conflicts
         if pairs is None or conflicts is not self.conflicts or any(old.name != new.name for old, new in pairs):
-            self._build(services, conflicts, names)
+            self._renew(services, conflicts, names)
         else:
             self._exchange(pairs, conflicts, names)
         served = tuple(self._served())
@@ -57,7 +57,7 @@ class HostList:
     def _served(self) -> Iterator[VirtualHost]:
         return filter(None, self._hosts)
 
-    def _build(self, services: tuple[Converted, ...], conflicts: Conflicts, names: tuple[str, str]) -> None:
+    def _renew(self, services: tuple[Converted, ...], conflicts: Conflicts, names: tuple[str, str]) -> None:
         before, self._variants = self._variants, {}
         self._ordered = sorted(services, key=_NAME)
         self._hosts = [self._host(service, conflicts, names, before) for service in self._ordered]
