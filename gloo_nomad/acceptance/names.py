@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final
 
 from gloo_nomad.acceptance.quoting import quote
@@ -12,6 +13,7 @@ _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _HOST_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?\Z")
 
 
+@lru_cache(maxsize=4096)
 def is_ip_address(text: str) -> bool:
     """Whether *text* is an IP address that Envoy can connect to; an IPv6 zone means nothing to it."""
     try:

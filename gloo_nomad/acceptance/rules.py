@@ -4,7 +4,6 @@ Envoy refuses a whole resource for one field that breaks a rule (https://github.
 The descriptors in ``xds-protos`` carry the rules. What is inside an ``Any`` is not looked at: check it before packing.
 """
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -43,49 +42,51 @@ class _Plan(NamedTuple):
     oneofs: tuple[str, ...]
 
 
-def broken_rules(message: Any) -> Iterator[Breach]:
-    """Every rule that *message*, one of Envoy's, breaks at any depth."""
-    yield from _walk(message, "")
+def broken_rules(message: Any) -> list[Breach]:
+    """Every rule that *message*, one of Envoy's, breaks at any depth.
 
-
-def _walk(message: Any, path: str) -> Iterator[Breach]:
+    Tens of thousands of routes are asked, and hardly any breaks one: paths are put together only where one is broken.
+    """
     plan = _plan(message.DESCRIPTOR)
-    for oneof in plan.oneofs:
-        if message.WhichOneof(oneof) is None:
-            yield Breach(path, f"one of {oneof} is required")
-    for field in plan.needed:
-        if not (message.HasField(field.name) if field.presence else getattr(message, field.name)):
-            yield Breach(_join(path, field.name), field.unset)
+    found = [Breach("", f"one of {oneof} is required") for oneof in plan.oneofs if message.WhichOneof(oneof) is None]
+    found += [Breach(field.name, field.unset) for field in plan.needed if not _is_set(message, field)]
     for descriptor, value in message.ListFields():
         known = plan.fields.get(descriptor.number)
         if known is not None:
-            yield from _check_field(value, known, _join(path, known.name))
+            found += _check_field(value, known)
+    return found
 
 
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def _is_set(message: Any, field: _FieldPlan) -> bool:
+    return bool(message.HasField(field.name) if field.presence else getattr(message, field.name))
 
 
-def _check_field(value: Any, field: _FieldPlan, path: str) -> Iterator[Breach]:
+def _below(name: str, breaches: list[Breach]) -> list[Breach]:
+    return [Breach(f"{name}.{path}" if path else name, reason) for path, reason in breaches]
+
+
+def _check_field(value: Any, field: _FieldPlan) -> list[Breach]:
+    found = []
     if field.whole is not None and (reason := field.whole(value)):
-        yield Breach(path, reason)
+        found.append(Breach(field.name, reason))
     if field.repeated:
-        yield from _check_entries(value, field, path)
-    elif field.descend:
-        yield from _walk(value, path)
+        found += _check_entries(value, field)
+    elif field.descend and (breaches := broken_rules(value)):
+        found += _below(field.name, breaches)
+    return found
 
 
-def _check_entries(entries: Any, field: _FieldPlan, path: str) -> Iterator[Breach]:
+def _check_entries(entries: Any, field: _FieldPlan) -> list[Breach]:
     """Each entry of a list or a map."""
-    keys = sorted(entries) if hasattr(entries, "keys") else range(len(entries))
-    for key in keys:
-        here = f"{path}[{key}]"
+    found = []
+    for key in sorted(entries) if hasattr(entries, "keys") else range(len(entries)):
         if field.key is not None and (reason := field.key(key)):
-            yield Breach(here, reason)
+            found.append(Breach(f"{field.name}[{key}]", reason))
         if field.item is not None and (reason := field.item(entries[key])):
-            yield Breach(here, reason)
-        if field.descend:
-            yield from _walk(entries[key], here)
+            found.append(Breach(f"{field.name}[{key}]", reason))
+        if field.descend and (breaches := broken_rules(entries[key])):
+            found += _below(f"{field.name}[{key}]", breaches)
+    return found
 
 
 @cache

@@ -8,7 +8,6 @@ those that do not answer: an empty beginning is not a configuration.
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -39,7 +38,7 @@ FIRST_ENDPOINTS_SECONDS: Final = 5.0
 """How long the very first publication waits for the endpoints of reachable services, unless the Settings say it."""
 NEW_ENDPOINTS_SECONDS: Final = 1.0
 """How long a later one waits for those of services that no route could reach before."""
-REST_SECONDS: Final = (0.002, 0.25)
+REST_SECONDS: Final = (0.01, 0.25)
 """Rest for each service that was heard of for the first time, and at most: each publication looks at every cluster."""
 SILENCE_SECONDS: Final = 2.0
 """Where no service was heard of for so long, those that are missing are not to be expected soon."""
@@ -336,10 +335,14 @@ def _tells_of(change: Change, ref: Ref) -> bool:
     return change.complete or ref in change.puts or ref in change.deletes
 
 
-def _without_unknown(endpoints: Resources, clusters: ClusterSet, unknown: AbstractSet[tuple[str, Ref]]) -> Resources:
+def _without_unknown(endpoints: Resources, clusters: ClusterSet, unknown: set[tuple[str, Ref]]) -> Resources:
     """Without those of clusters none of whose services was answered for yet: not known is not the same as empty.
 
     A running Envoy keeps the endpoints that it has, a new one goes on without.
     """
-    silent = {served.cluster for served in clusters.dynamic if all(key in unknown for key in served.services)}
+    silent = {
+        served.cluster
+        for served in clusters.dynamic
+        if served.services and served.services[0] in unknown and unknown.issuperset(served.services)
+    }
     return MappingProxyType({name: resource for name, resource in endpoints.items() if name not in silent})

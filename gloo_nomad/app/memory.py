@@ -18,6 +18,15 @@ _THRESHOLD: Final = 128 * 1024
 """Bytes: glibc's own at a start, which it would raise to 64 MiB by itself after large buffers were freed."""
 
 
+_SELDOM: Final = (20_000, 20, 50)
+"""Thresholds of ``gc``, in place of 700, 10 and 10."""
+
+
+def collect_seldom() -> None:
+    """Most of what is made at a start is there to stay: to look through it again and again finds no garbage."""
+    gc.set_threshold(*_SELDOM)
+
+
 def use_one_arena() -> None:
     """To be called before threads are started; does nothing where the C library is not glibc."""
     with suppress(AttributeError, OSError):

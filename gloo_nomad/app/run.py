@@ -32,7 +32,7 @@ from gloo_nomad.app.gloo import (
 from gloo_nomad.app.instances import Instances
 from gloo_nomad.app.last_known import open_keeper
 from gloo_nomad.app.loop_failures import LoopFailures
-from gloo_nomad.app.memory import use_one_arena
+from gloo_nomad.app.memory import collect_seldom, use_one_arena
 from gloo_nomad.app.mesh import IdentityProvider, IdentityWatch, MeshProvider
 from gloo_nomad.app.nomad_client import nomad_options
 from gloo_nomad.app.problem_log import log_problems
@@ -100,6 +100,7 @@ async def run(settings: RuntimeSettings, roles: frozenset[str]) -> None:
 
 async def _run_roles(settings: RuntimeSettings, roles: frozenset[str], stopping: asyncio.Event) -> None:
     use_one_arena()
+    collect_seldom()
     check_clients(settings)
     if "gloo" in roles:
         check_security(settings)

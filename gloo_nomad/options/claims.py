@@ -1,6 +1,6 @@
 """Warns of every field that an object sets and nothing makes work: nothing is dropped in silence."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -37,36 +37,47 @@ def unclaimed(
     A message type that nobody mentions counts as read by whoever claims the field that holds it, unless it is one of
     ``OPTION_MESSAGES``.
     """
-    yield from _walk(message, _Known(claims, reasons), "")
+    yield from _walk(message, _Known(claims, reasons))
 
 
-def _walk(message: Any, said: _Known, path: str) -> Iterator[Finding]:
+def _walk(message: Any, said: _Known) -> list[Finding]:
+    """Paths are put together only where there is something to tell: every object is walked through at a start."""
     name = message.DESCRIPTOR.full_name
     known = said.claims.get(name, _NONE if name in OPTION_MESSAGES else None)
     if known is None:
-        return
+        return []
+    found: list[Finding] = []
     for descriptor, value in message.ListFields():
-        here = f"{path}.{descriptor.camelcase_name}" if path else descriptor.camelcase_name
         if descriptor.name not in known and known != _ALL:
-            yield warning(here, _told(said.reasons.get((name, descriptor.name), "")))
-        elif descriptor.message_type is not None and descriptor.message_type.full_name == EXTENSIONS_MESSAGE:
-            for key in sorted(set(value.configs) - said.claims.get(extension_claims(name), _NONE)):
-                yield warning(f"{here}.configs[{key}]", "is no extension that is known here; it has no effect")
-        elif descriptor.message_type is not None:
-            yield from _walk_value(descriptor, value, said, here)
+            reason = said.reasons.get((name, descriptor.name), "")
+            found.append(warning(descriptor.camelcase_name, _told(reason)))
+        elif descriptor.message_type is None:
+            continue
+        elif descriptor.message_type.full_name == EXTENSIONS_MESSAGE:
+            found += _unknown_extensions(descriptor, value, said.claims.get(extension_claims(name), _NONE))
+        elif below := _walk_value(descriptor, value, said):
+            found += (finding.under(descriptor.camelcase_name) for finding in below)
+    return found
 
 
 def _told(why: str) -> str:
     return f"is not supported{': ' + why if why else ''}; the rest of the object is served without it"
 
 
-def _walk_value(descriptor: Any, value: Any, said: _Known, path: str) -> Iterator[Finding]:
-    if descriptor.message_type.GetOptions().map_entry:
-        if descriptor.message_type.fields_by_name["value"].message_type is not None:
-            for key in sorted(value):
-                yield from _walk(value[key], said, f"{path}[{key}]")
-    elif descriptor.is_repeated:
-        for index, item in enumerate(value):
-            yield from _walk(item, said, f"{path}[{index}]")
+def _unknown_extensions(descriptor: Any, value: Any, known: frozenset[str]) -> Iterator[Finding]:
+    for key in sorted(set(value.configs) - known):
+        path = f"{descriptor.camelcase_name}.configs[{key}]"
+        yield warning(path, "is no extension that is known here; it has no effect")
+
+
+def _walk_value(descriptor: Any, value: Any, said: _Known) -> list[Finding]:
+    if not descriptor.is_repeated:
+        return _walk(value, said)
+    entries: Iterable[tuple[Any, Any]]
+    if not descriptor.message_type.GetOptions().map_entry:
+        entries = enumerate(value)
+    elif descriptor.message_type.fields_by_name["value"].message_type is not None:
+        entries = ((key, value[key]) for key in sorted(value))
     else:
-        yield from _walk(value, said, path)
+        return []
+    return [finding.under(f"[{key}]") for key, item in entries for finding in _walk(item, said)]

@@ -23,9 +23,9 @@
     The sets of metadata keys by which a route may pick a subset.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Final, Protocol, cast
 
 from gloo_nomad.api.gen import settings_pb2, upstream_pb2
@@ -48,9 +48,11 @@ class ApplyType(Protocol):
         ...
 
 
-def upstream_types() -> dict[str, ModuleType]:
+@cache
+def upstream_types() -> Mapping[str, ModuleType]:
     """Every upstream type by the name of its field."""
-    return {module.TYPE: module for module in modules("gloo_nomad.upstreams") if not hasattr(module, "is_meant")}
+    found = (module for module in modules("gloo_nomad.upstreams") if not hasattr(module, "is_meant"))
+    return MappingProxyType({module.TYPE: module for module in found})
 
 
 @cache
