@@ -171,6 +171,18 @@ def read_services(proxy: Proxy) -> list[str]:
     return [path.removeprefix("/v1/health/service/") for path, _, query in found if "index=" not in query]
 
 
+def test_questions_wait_as_long_as_they_are_told(consul: ConsulAgent, service: str) -> None:
+    """Consul is asked to hold a question back for the time that the settings give."""
+
+    async def run(proxy: Proxy) -> None:
+        async with listening(proxy.port, wait=7.0) as (source, listener):
+            source.want(frozenset({("", service)}))
+            await listener.until(lambda: proxy.count(f"/v1/health/service/{service}.*index=.*wait=7000ms"))
+
+    with Proxy(consul.port) as proxy:
+        asyncio.run(run(proxy))
+
+
 def test_names_of_consul_enterprise_are_passed_on(consul: ConsulAgent, service: str) -> None:
     """Namespace and partition go with the question; an agent that has neither refuses, and that is shown."""
 
