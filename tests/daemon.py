@@ -110,8 +110,12 @@ def start_daemon(
     environ: dict[str, str] | None = None,
     xds_port: int = 0,
     ready: bool = True,
+    program: Path = PROGRAM,
 ) -> Daemon:
-    """Starts the daemon with a Settings file and waits until it is ready, or with *ready* false until it answers."""
+    """Starts the daemon with a Settings file and waits until it is ready, or with *ready* false until it answers.
+
+    *program* may be one that becomes the daemon.
+    """
     xds, admin, front_door = xds_port or ports(), ports(), ports()
     document = {
         "metadata": {"name": "default", "namespace": NAMESPACE},
@@ -122,7 +126,7 @@ def start_daemon(
     home = folder / NAMESPACE
     home.mkdir(parents=True, exist_ok=True)
     (home / "default.yaml").write_text(yaml.safe_dump(document))
-    command: list[str | Path] = [PROGRAM, "run", "--dir", folder, "--xds-bind", f"127.0.0.1:{xds}"]
+    command: list[str | Path] = [program, "run", "--dir", folder, "--xds-bind", f"127.0.0.1:{xds}"]
     command += ["--admin-bind", f"127.0.0.1:{admin}", "--front-door-bind", f"127.0.0.1:{front_door}"]
     for role in roles:
         command += ["--role", role]

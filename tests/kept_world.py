@@ -13,7 +13,7 @@ from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.demo.envoy import build_bootstrap
 from gloo_nomad.demo.openbao import OpenBao
 from gloo_nomad.demo.processes import wait_until
-from tests.daemon import Daemon
+from tests.daemon import PROGRAM, Daemon
 from tests.site import Place, Site, direct, host, to_service
 
 KEY = base64.b64encode(os.urandom(32)).decode()
@@ -32,6 +32,7 @@ class KeptWorld:
     consul: ConsulAgent = field(init=False)
     bao: OpenBao = field(init=False)
     authority: Authority = field(default_factory=Authority)
+    program: Path = PROGRAM
 
     def __post_init__(self) -> None:
         self.consul = self.place.consul = self.new_consul(port=self.place.free_port())
@@ -62,9 +63,8 @@ class KeptWorld:
             "vaultSecretSource": {"address": self.bao.address, "accessToken": self.bao.token},
             "extensions": {"configs": {"gloo-nomad": own}},
         }
-        return self.place.start(
-            services=True, settings=settings, environ=self.environ, xds_port=self.xds_port, ready=ready, **options
-        )
+        options |= {"environ": self.environ, "program": self.program}
+        return self.place.start(services=True, settings=settings, xds_port=self.xds_port, ready=ready, **options)
 
     def open(self, own: dict[str, Any] | None = None) -> tuple[Daemon, Site]:
         """A daemon with an Envoy, three virtual services, and all of it kept."""

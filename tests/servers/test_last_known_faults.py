@@ -1,12 +1,16 @@
 """Troubles of the folder in which the daemon keeps what it serves, ends without warning, and worlds that come late."""
 
+import contextlib
 import itertools
+import os
 import random
 import resource
+import shlex
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +22,9 @@ from gloo_nomad.demo.fetch import fetch
 from gloo_nomad.demo.openbao import OpenBao
 from gloo_nomad.demo.processes import wait_until
 from gloo_nomad.kept.file import read_file
-from tests.daemon import Daemon
-from tests.kept_world import PLAIN, SERVICE, KeptWorld, sources_of
-from tests.site import Place, Site, direct, host, put_gateways, to_service
+from tests.daemon import PROGRAM, Daemon
+from tests.kept_world import PLAIN, KeptWorld, sources_of
+from tests.site import Place, direct, host
 
 pytestmark = [pytest.mark.consul, pytest.mark.envoy, pytest.mark.bao]
 MOST_BYTES = 128 * 1024
@@ -50,7 +54,7 @@ def large(text: str) -> dict[str, Any]:
     return host("large.test", *routes)
 
 
-def test_a_disk_that_is_full(world: KeptWorld) -> None:
+def test_a_file_that_may_not_grow(world: KeptWorld) -> None:
     """What cannot be written is told in one line, serving goes on, what was kept stays, and later it is kept."""
     daemon, site = world.open()
     before = (world.folder / "configuration.kept").read_bytes()
@@ -73,6 +77,46 @@ def test_a_disk_that_is_full(world: KeptWorld) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
     wait_until(lambda: not failure_of(daemon), "the end of the report", 60)
     assert len((world.folder / "configuration.kept").read_bytes()) > MOST_BYTES
+
+
+def test_a_disk_that_is_full(world: KeptWorld) -> None:
+    """The folder is a file system of its own, without a byte left: what was kept stays, and later it is kept."""
+    world.folder.mkdir(mode=0o700)
+    world.program = with_small_disk(world.folder, world.place.folder / "gloo-nomad")
+    daemon, site = world.open()
+    disk = Path(f"/proc/{daemon.server.pid}/root{world.folder}")
+    assert disk.stat().st_dev != world.folder.stat().st_dev
+    fill(disk / "ballast")
+    before = (disk / "configuration.kept").read_bytes()
+    daemon.put("VirtualService", "plain", host(PLAIN, direct("changed")))
+    site.wait_for(PLAIN, 200, "changed", 30)
+    wait_until(lambda: "No space left on device" in failure_of(daemon), "the report", 30)
+    assert (disk / "configuration.kept").read_bytes() == before
+    assert not list(disk.glob("*.new"))
+    (disk / "ballast").unlink()
+    wait_until(lambda: not failure_of(daemon), "the end of the report", 60)
+    assert (disk / "configuration.kept").read_bytes() != before
+    assert daemon.server.running
+
+
+def with_small_disk(folder: Path, script: Path) -> Path:
+    """A program that mounts a megabyte at the *folder*, for itself alone, and becomes the daemon.
+
+    Who is not root becomes it in a user namespace of its own, which the system has to allow.
+    """
+    become = "unshare --mount" if os.geteuid() == 0 else "unshare --mount --map-root-user"
+    mount = f"mount -t tmpfs -o size=1m,mode=700 small {shlex.quote(str(folder))}"
+    inside = f'{mount} && exec {shlex.quote(str(PROGRAM))} "$@"'
+    script.write_text(f'#!/bin/sh\nexec {become} sh -c {shlex.quote(inside)} daemon "$@"\n')
+    script.chmod(0o700)
+    return script
+
+
+def fill(file: Path) -> None:
+    """Writes until nothing fits any more."""
+    with file.open("wb", buffering=0) as opened, contextlib.suppress(OSError):
+        while True:
+            opened.write(bytes(4096))
 
 
 def test_a_folder_that_cannot_be_written(world: KeptWorld) -> None:
@@ -114,42 +158,6 @@ def _yaml(text: str, daemon: Daemon) -> str:
         lines.append(f"  - matchers: [{{prefix: /{number}}}]")
         lines.append(f"    directResponseAction: {{status: 200, body: '{text * 200}'}}")
     return "\n".join(lines)
-
-
-@pytest.mark.parametrize("first", ["consul", "vault"])
-def test_a_world_that_comes_late(world: KeptWorld, first: str) -> None:
-    """A daemon that starts with nothing at all needs no restart, whatever comes first."""
-    ports = {"consul": world.consul.port, "vault": world.bao.port}
-    world.stop_world()
-    daemon = world.start(ready=False)
-    site_ports = world.place.free_port(), world.place.free_port()
-    for name in ("consul", "vault") if first == "consul" else ("vault", "consul"):
-        if name == "vault":
-            world.bao = world.new_openbao(port=ports[name])
-            pair = world.authority.issue("secure.test")
-            world.certificate = pair.der
-            world.bao.put_secret("gloo-system", "cert", pair.build_secret())
-        else:
-            world.consul = world.place.consul = world.new_consul(port=ports[name])
-            daemon = replace(daemon, consul=world.consul)
-            fill(world, daemon, *site_ports)
-        if name == first:
-            time.sleep(1.0)
-            assert fetch(daemon.admin_port, "/readyz").status == 503
-    wait_until(lambda: daemon.waiting_for() == [], "being ready", 60)
-    site = Site(daemon, world.place.run_envoy(world.bootstrap(), ready=True), *site_ports)
-    world.check(site, 60)
-    assert sources_of(daemon) == []
-    assert daemon.server.running
-
-
-def fill(world: KeptWorld, daemon: Daemon, port: int, tls_port: int) -> None:
-    """Writes into a new Consul what the world is made of."""
-    put_gateways(daemon, port, tls_port)
-    world.consul.register("echo", world.run_echo("one"))
-    daemon.put("VirtualService", "plain", host(PLAIN, direct("plain")))
-    daemon.put("VirtualService", "secure", host("secure.test", direct("secure"), tls="cert"))
-    daemon.put("VirtualService", "service", host(SERVICE, to_service("echo")))
 
 
 def test_an_envoy_that_has_something(world: KeptWorld) -> None:
