@@ -2,12 +2,11 @@
 
 import ssl
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import grpc
@@ -16,6 +15,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gloo_nomad.demo.certificates import KeyPair
+from tests.http_servers import serving_http
 
 V1, V1ALPHA = "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"
 PETS = "pets.Pets"
@@ -143,21 +143,8 @@ def serve_documents(pages: Mapping[str, Any], port: int = 0, pair: KeyPair | Non
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the library
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
-    if pair is not None:
-        server.socket = _server_context(pair).wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
-    documents.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving_http(Handler, port, _server_context(pair) if pair else None) as documents.port:
         yield documents
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _server_context(pair: KeyPair) -> ssl.SSLContext:

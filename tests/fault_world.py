@@ -6,7 +6,6 @@ service of Consul, one over HTTPS with a certificate out of Vault. A module open
 """
 
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from gloo_nomad.demo.processes import wait_until
 from tests.consul_servers import ConsulServer
 from tests.daemon import NAMESPACE, Daemon
 from tests.faults import Proxy
+from tests.meanwhile import meanwhile
 from tests.site import Place, Site, direct, host, to_service
 from tests.vault_server import StoredOpenBao
 
@@ -113,20 +113,14 @@ class World:
     @contextmanager
     def traffic(self) -> Iterator[Traffic]:
         """Asks for the untouched routes meanwhile, one after the other, some dozen times a second."""
-        found, stopped = Traffic(), threading.Event()
+        found = Traffic()
 
         def ask() -> None:
-            while not stopped.wait(0.02):
-                for name, answers in self.untouched.items():
-                    _count(found, name, answers)
+            for name, answers in self.untouched.items():
+                _count(found, name, answers)
 
-        thread = threading.Thread(target=ask, name="traffic")
-        thread.start()
-        try:
+        with meanwhile(ask, 0.02):
             yield found
-        finally:
-            stopped.set()
-            thread.join()
 
     @contextmanager
     def unharmed(self, *recovered: Callable[[], None]) -> Iterator[None]:

@@ -1,7 +1,10 @@
 """Jobs for tests: echo services that are registered with Nomad itself."""
 
+import itertools
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from gloo_nomad.demo import families
@@ -10,6 +13,7 @@ from gloo_nomad.demo.nomad import NomadAgent
 
 SECOND = 1_000_000_000
 """Nomad's durations are nanoseconds."""
+_numbers = itertools.count(1)
 _ARGUMENTS = ["-m", "gloo_nomad.demo.echo", "--address", "${NOMAD_IP_http}", "--port", "${NOMAD_PORT_http}", "--name"]
 
 
@@ -83,3 +87,11 @@ def crash(nomad: NomadAgent) -> None:
     nomad.server.process.kill()
     nomad.server.process.wait()
     families.kill(nomad.server.pid, below)
+
+
+@contextmanager
+def new_job(nomad: NomadAgent) -> Iterator[str]:
+    """A name of a job and its service that no other test has; the job is stopped afterwards."""
+    name = f"nomad-job-{next(_numbers)}"
+    yield name
+    stop_job(nomad, name)

@@ -1,7 +1,5 @@
 """A daemon with an Envoy behind it, for tests that break the world around them."""
 
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from gloo_nomad.demo.envoy_tls import ClientTls
 from gloo_nomad.demo.fetch import Answer, fetch
 from gloo_nomad.demo.processes import wait_until
 from tests.daemon import Daemon, start_daemon
+from tests.meanwhile import meanwhile
 
 REF = {"namespace": "gloo-system"}
 
@@ -75,21 +74,13 @@ class Site:
     def asked(self, *domains: str) -> Iterator[Counter[tuple[str, int]]]:
         """Asks again and again meanwhile, and counts the answers by domain and status."""
         counts: Counter[tuple[str, int]] = Counter()
-        stopped = threading.Event()
 
         def ask() -> None:
-            while not stopped.is_set():
-                for domain in domains:
-                    counts[domain, self.get(domain)[0]] += 1
-                time.sleep(0.02)
+            for domain in domains:
+                counts[domain, self.get(domain)[0]] += 1
 
-        thread = threading.Thread(target=ask)
-        thread.start()
-        try:
+        with meanwhile(ask, 0.02):
             yield counts
-        finally:
-            stopped.set()
-            thread.join()
 
 
 def put_gateways(daemon: Daemon, port: int, tls_port: int) -> None:

@@ -12,7 +12,7 @@ from gloo_nomad.demo.processes import wait_until
 from gloo_nomad.resources import Resource
 from tests.xds_client import ROLE
 from tests.xds_messages import build_cluster, build_endpoints, build_listener, build_routes, by_name
-from tests.xds_world import World
+from tests.xds_world import World, open_world
 
 RunEnvoy = Callable[..., Envoy]
 
@@ -59,6 +59,21 @@ async def running(run_envoy: RunEnvoy, site: Site, *, delta: bool = True, reject
     assert len(site.world.nacks) == rejects
     text = (await asyncio.to_thread(envoy.admin, "/stats?filter=update_rejected")).text
     assert sum(int(line.rpartition(": ")[2]) for line in text.splitlines()) == rejects
+
+
+@asynccontextmanager
+async def serving(
+    run_envoy: RunEnvoy, *, delta: bool = True, rejects: int = 0, **clusters: int
+) -> AsyncIterator[tuple[Site, Envoy]]:
+    """A site with these clusters (by name, the port of the instance), of which an Envoy serves "one" already."""
+    async with open_world() as world:
+        site = Site(world, free_port())
+        for name, port in clusters.items():
+            site.add(name, port)
+        site.publish()
+        async with running(run_envoy, site, delta=delta, rejects=rejects) as envoy:
+            await becomes(site, "one")
+            yield site, envoy
 
 
 async def wait_for(condition: Callable[[], bool]) -> None:

@@ -1,16 +1,17 @@
 """Servers that Envoy talks to in tests: one that keeps the requests it got, and a small gRPC service."""
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import grpc
+
+from tests.http_servers import serving_http
 
 _PATIENCE_SECONDS = 15.0
 
@@ -64,17 +65,8 @@ def keep_requests() -> Iterator[Kept]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the library
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    kept.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving_http(Handler) as kept.port:
         yield kept
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Everything(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # it takes arguments in the stubs only

@@ -1,60 +1,32 @@
 """Which instances of Consul's services count, and where they are: from a real agent, as the source says them."""
 
 import asyncio
-import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import pytest
 
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.clients.address import parse_address
-from gloo_nomad.clients.consul import ConsulClient, ConsulOptions
 from gloo_nomad.clients.dns import find_addresses
 from gloo_nomad.demo.consul import ConsulAgent
-from gloo_nomad.sources.consul_services import Choice, ConsulServicesSource
+from gloo_nomad.sources.consul_services import Choice
 from gloo_nomad.sources.host_names import HostNames
 from gloo_nomad.store.change import Change
-from gloo_nomad.store.services import CONSUL_SERVICE, Instance, Place
+from gloo_nomad.store.services import Place
+from tests.consul_services import instances_of, listening, new_service, ports_of
 from tests.faults import Proxy
 from tests.source_listener import Listener, until
 
 pytestmark = pytest.mark.consul
-_numbers = itertools.count(1)
 
 
 @pytest.fixture
 def service(consul: ConsulAgent) -> Iterator[str]:
-    """A name of a service that no other test has; its instances are taken away afterwards."""
-    name = f"instances-{next(_numbers)}"
-    yield name
-    for entry in consul.request("GET", f"catalog/service/{name}"):
-        consul.deregister(entry["ServiceID"])
-
-
-@asynccontextmanager
-async def listening(port: int, **options: Any) -> AsyncIterator[tuple[ConsulServicesSource, Listener]]:
-    """A source of its own on that port, and a listener on it."""
-    client = ConsulClient(ConsulOptions(parse_address(f"127.0.0.1:{port}", 8500)))
-    source = ConsulServicesSource(client, **options)
-    async with Listener(source) as listener:
-        yield source, listener
-    await client.close()
-
-
-def instances_of(listener: Listener, name: str, place: str = "") -> tuple[Instance, ...] | None:
-    """The served instances; None if nothing is known of the service."""
-    found = listener.store.snapshot.of(CONSUL_SERVICE).get(Ref(place, name))
-    return None if found is None else found.instances
-
-
-def ports_of(listener: Listener, name: str) -> list[int] | None:
-    """The ports of the served instances."""
-    found = instances_of(listener, name)
-    return None if found is None else [instance.port for instance in found]
+    """A name of a service that no other test has."""
+    with new_service(consul) as name:
+        yield name
 
 
 @pytest.mark.parametrize("degraded", [False, True], ids=["weighted", "degraded"])

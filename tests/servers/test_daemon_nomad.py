@@ -1,6 +1,5 @@
 """Services of Nomad in a running gloo-nomad: routes through a real Envoy, and discovered Upstreams."""
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -10,21 +9,19 @@ import pytest
 from gloo_nomad.demo.nomad import NomadAgent
 from gloo_nomad.demo.processes import wait_until
 from tests.daemon import Daemon
-from tests.nomad_jobs import SECOND, echo_job, promote, registered, run_job, set_health, stop_job
+from tests.nomad_jobs import SECOND, echo_job, new_job, promote, registered, run_job, set_health, stop_job
 from tests.site import REF, Place, Site, host
 
 pytestmark = [pytest.mark.nomad, pytest.mark.consul]
 
 START_SECONDS = 60.0
-_numbers = itertools.count(1)
 
 
 @pytest.fixture
 def service(nomad: NomadAgent) -> Iterator[str]:
-    """A name of a job and its service that no other test has; the job is stopped afterwards."""
-    name = f"nomad-daemon-{next(_numbers)}"
-    yield name
-    stop_job(nomad, name)
+    """A name of a job and its service that no other test has."""
+    with new_job(nomad) as name:
+        yield name
 
 
 def start(place: Place, nomad: NomadAgent, **own: Any) -> Daemon:

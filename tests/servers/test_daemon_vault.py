@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from gloo_nomad.demo.openbao import OpenBao
 from gloo_nomad.demo.processes import wait_until
 from tests.daemon import PROGRAM, Daemon
 from tests.faults import Proxy, Reset, Slow, Status
+from tests.meanwhile import meanwhile
 from tests.site import Place, Site, direct, host
 from tests.vault_server import StoredOpenBao
 
@@ -198,23 +198,15 @@ def test_emptied(place: Place, new_openbao: Callable[..., OpenBao]) -> None:
 def used(connection: Connection) -> Iterator[list[int | str]]:
     """Sends one request after the other on an open connection; what came back."""
     found: list[int | str] = []
-    stopped = threading.Event()
 
     def ask() -> None:
-        while not stopped.is_set():
-            try:
-                found.append(connection.request("/").status)
-            except OSError as failure:
-                found.append(str(failure))
-            time.sleep(0.01)
+        try:
+            found.append(connection.request("/").status)
+        except OSError as failure:
+            found.append(str(failure))
 
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
+    with meanwhile(ask, 0.01):
         yield found
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def test_rotation(place: Place, stored: StoredOpenBao) -> None:

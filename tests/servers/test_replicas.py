@@ -6,7 +6,6 @@
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from gloo_nomad.demo.envoy import Envoy, build_bootstrap
 from gloo_nomad.demo.fetch import fetch
 from gloo_nomad.demo.processes import wait_until
 from tests.daemon import Daemon, start_daemon
+from tests.meanwhile import meanwhile
 from tests.site import Place, Site, direct, host, put_gateways
 
 pytestmark = [pytest.mark.consul, pytest.mark.envoy]
@@ -127,22 +127,14 @@ def replicas(
 def indexes_of(daemon: Daemon, name: str) -> Iterator[list[int]]:
     """The ModifyIndexes that a virtual service goes through meanwhile."""
     seen: list[int] = []
-    stopped = threading.Event()
 
-    def watch() -> None:
-        while not stopped.is_set():
-            index = daemon.index("VirtualService", name)
-            if index not in seen:
-                seen.append(index)
-            time.sleep(0.005)
+    def look() -> None:
+        index = daemon.index("VirtualService", name)
+        if index not in seen:
+            seen.append(index)
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with meanwhile(look, 0.005):
         yield seen
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def edit(number: int) -> tuple[dict[str, Any], str]:

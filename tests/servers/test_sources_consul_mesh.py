@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.sources.consul_mesh import ConsulMeshSource
 from gloo_nomad.sources.consul_mesh_services import ConsulMeshServicesSource
 from gloo_nomad.store.mesh import MESH_IDENTITY, MESH_SERVICE, MeshIdentity
-from gloo_nomad.store.services import ServiceInstances
+from tests import consul_services
 from tests.source_listener import Listener, open_client
 
 pytestmark = pytest.mark.consul
+ports_of = partial(consul_services.ports_of, kind=MESH_SERVICE)
 
 
 @asynccontextmanager
@@ -39,12 +41,6 @@ def sidecar(agent: ConsulAgent, service: str, port: int, **more: Any) -> str:
     """Registers a sidecar as somebody would who runs one; its id."""
     proxy = {"DestinationServiceName": service}
     return agent.register(f"{service}-proxy", port, Kind="connect-proxy", Proxy=proxy, **more)
-
-
-def ports_of(listener: Listener, service: str) -> list[int] | None:
-    """The ports of a service's sidecars; None if nothing is known of it."""
-    found = listener.store.snapshot.of(MESH_SERVICE).get(Ref("", service))
-    return [instance.port for instance in found.instances] if isinstance(found, ServiceInstances) else None
 
 
 def queries() -> list[str]:

@@ -4,53 +4,26 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 
 import psutil
 import pytest
 
-from gloo_nomad.api.refs import Ref
 from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.sources.consul_catalog import ConsulCatalog, Names
-from gloo_nomad.sources.consul_services import ConsulServicesSource
-from gloo_nomad.store.services import CONSUL_SERVICE, Instance, Place, ServiceInstances
-from tests.source_listener import Listener, open_client
+from gloo_nomad.store.services import Instance, Place
+from tests.consul_services import instances_of, listening, new_service, ports_of
+from tests.source_listener import open_client
 
 pytestmark = pytest.mark.consul
 
-_numbers = itertools.count(1)
 READINGS = ["", "consistent", "cached"]
 
 
 @pytest.fixture
 def service(consul: ConsulAgent) -> Iterator[str]:
-    """A name of a service that no other test has; its instances are taken away afterwards."""
-    name = f"sources-{next(_numbers)}"
-    yield name
-    for entry in consul.request("GET", f"catalog/service/{name}"):
-        consul.deregister(entry["ServiceID"])
-
-
-@asynccontextmanager
-async def listening(agent: ConsulAgent, **options: Any) -> AsyncIterator[tuple[ConsulServicesSource, Listener]]:
-    """A source of its own, and a listener on it."""
-    client = open_client(agent)
-    source = ConsulServicesSource(client, **options)
-    async with Listener(source) as listener:
-        yield source, listener
-    await client.close()
-
-
-def instances_of(listener: Listener, name: str, dc: str = "") -> tuple[Instance, ...] | None:
-    """The served instances; None if nothing is known of the service."""
-    found = listener.store.snapshot.of(CONSUL_SERVICE).get(Ref(dc, name))
-    return found.instances if isinstance(found, ServiceInstances) else None
-
-
-def ports_of(listener: Listener, name: str, dc: str = "") -> list[int] | None:
-    """The ports of the served instances."""
-    found = instances_of(listener, name, dc)
-    return None if found is None else [instance.port for instance in found]
+    """A name of a service that no other test has."""
+    with new_service(consul) as name:
+        yield name
 
 
 @pytest.mark.parametrize("reading", READINGS, ids=["stale", "consistent", "cached"])
@@ -59,7 +32,7 @@ def test_instances_come_and_go(consul: ConsulAgent, service: str, reading: str) 
 
     async def run() -> None:
         place = str(Place(reading=reading))
-        async with listening(consul) as (source, listener):
+        async with listening(consul.port) as (source, listener):
             source.want(frozenset({(place, service)}))
             await listener.until(lambda: ports_of(listener, service, place) == [])
             assert source.state.listed
@@ -84,7 +57,7 @@ def test_only_passing_instances(consul: ConsulAgent, service: str) -> None:
     consul.register(service, 8001, Check=check)
 
     async def run() -> None:
-        async with listening(consul) as (source, listener):
+        async with listening(consul.port) as (source, listener):
             source.want(frozenset({("", service)}))
             await listener.until(lambda: ports_of(listener, service) == [8001])
             for state, ports in (("fail", []), ("pass", [8001]), ("warn", []), ("pass", [8001])):
@@ -99,7 +72,7 @@ def test_what_nobody_reads_is_no_change(consul: ConsulAgent, service: str) -> No
     consul.register(service, 8001, Meta={"version": "1"})
 
     async def run() -> None:
-        async with listening(consul) as (source, listener):
+        async with listening(consul.port) as (source, listener):
             source.want(frozenset({("", service)}))
             await listener.until(lambda: ports_of(listener, service) == [8001])
             before = len(listener.changes)
@@ -115,7 +88,7 @@ def test_unwanted_services_are_forgotten(consul: ConsulAgent, service: str) -> N
     consul.register(service, 8001)
 
     async def run() -> None:
-        async with listening(consul) as (source, listener):
+        async with listening(consul.port) as (source, listener):
             source.want(frozenset({("", service), ("dc1", service)}))
             await listener.until(lambda: ports_of(listener, service) == ports_of(listener, service, "dc1") == [8001])
 
@@ -137,7 +110,7 @@ def test_more_services_than_queries(consul: ConsulAgent) -> None:
 
     async def run() -> None:
         process = psutil.Process()
-        async with listening(consul, max_queries=5) as (source, listener):
+        async with listening(consul.port, max_queries=5) as (source, listener):
             source.want(frozenset(("", name) for name in names))
             await listener.until(lambda: all(ports_of(listener, name) for name in names))
             assert source.state.listed
@@ -165,7 +138,7 @@ def test_instances_stay_while_consul_is_away(new_consul: Callable[..., ConsulAge
     first.register("web", 8001)
 
     async def run() -> None:
-        async with listening(first) as (source, listener):
+        async with listening(first.port) as (source, listener):
             source.want(frozenset({("", "web")}))
             await listener.until(lambda: ports_of(listener, "web") == [8001])
             await asyncio.to_thread(first.stop)
@@ -186,7 +159,7 @@ def test_unknown_datacenter(consul: ConsulAgent, service: str) -> None:
     consul.register(service, 8001)
 
     async def run() -> None:
-        async with listening(consul) as (source, listener):
+        async with listening(consul.port) as (source, listener):
             source.want(frozenset({("", service), ("mars", service)}))
             await listener.until(lambda: ports_of(listener, service) == [8001])
             await listener.until(lambda: source.state.errors.get(f"{service}@mars"))

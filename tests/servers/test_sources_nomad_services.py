@@ -1,7 +1,6 @@
 """Instances of services that are registered with Nomad, from a real agent."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,21 +18,19 @@ from gloo_nomad.demo.nomad import NomadAgent
 from gloo_nomad.sources.nomad_services import NomadServicesSource
 from gloo_nomad.store.services import NOMAD_SERVICE, Instance, ServiceInstances
 from tests.faults import Fault, Garbage, Proxy, Reset, Slow, Status
-from tests.nomad_jobs import SECOND, crash, echo_job, promote, registered, run_job, set_health, stop_job
+from tests.nomad_jobs import SECOND, crash, echo_job, new_job, promote, registered, run_job, set_health, stop_job
 from tests.source_listener import Listener, until
 
 pytestmark = pytest.mark.nomad
 
 PATIENCE = 60.0
-_numbers = itertools.count(1)
 
 
 @pytest.fixture
 def service(nomad: NomadAgent) -> Iterator[str]:
-    """A name of a job and its service that no other test has; the job is stopped afterwards."""
-    name = f"nomad-sources-{next(_numbers)}"
-    yield name
-    stop_job(nomad, name)
+    """A name of a job and its service that no other test has."""
+    with new_job(nomad) as name:
+        yield name
 
 
 @asynccontextmanager

@@ -6,9 +6,8 @@ import datetime as dt
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from gloo_nomad.clients.vault import VaultClient, VaultOptions
 from gloo_nomad.clients.vault_logins import Login, parse_login
 from gloo_nomad.demo.certificates import Authority
 from gloo_nomad.demo.openbao import OpenBao
+from tests.http_servers import serving_http
 
 pytestmark = pytest.mark.bao
 
@@ -160,17 +160,15 @@ class _Reviewer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the library's name
-        """Nothing."""
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the library
+        """Says nothing."""
 
 
 def test_kubernetes(bao: OpenBao, tmp_path: Path) -> None:
     """The token of a service account lets us in when Kubernetes, here its review of tokens alone, knows it."""
-    reviewer = ThreadingHTTPServer(("127.0.0.1", 0), _Reviewer)
-    Thread(target=reviewer.serve_forever).start()
-    try:
+    with serving_http(_Reviewer) as port:
         bao.request("POST", "sys/auth/kubernetes", {"type": "kubernetes"})
-        host = f"http://127.0.0.1:{reviewer.server_port}"
+        host = f"http://127.0.0.1:{port}"
         bao.request(
             "POST", "auth/kubernetes/config", {"kubernetes_host": host, "kubernetes_ca_cert": Authority().certificate}
         )
@@ -180,9 +178,6 @@ def test_kubernetes(bao: OpenBao, tmp_path: Path) -> None:
         file = tmp_path / "token"
         file.write_text(Signer().sign({"sub": "system:serviceaccount:apps:gloo", "kubernetes.io": account}))
         run(bao, parse_login({"method": "kubernetes", "role": "gloo", "jwtFile": str(file)}, {}), reads)
-    finally:
-        reviewer.shutdown()
-        reviewer.server_close()
 
 
 def test_a_login_in_a_namespace(bao: OpenBao) -> None:

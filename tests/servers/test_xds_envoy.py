@@ -12,7 +12,7 @@ from gloo_nomad.demo.ports import free_port
 from gloo_nomad.xds.misconfigured import ANSWER, build_misconfigured_snapshot
 from tests.xds_client import ROLE
 from tests.xds_messages import build_bad_cluster, build_cluster, build_endpoints, build_secret
-from tests.xds_site import RunEnvoy, Site, becomes, running, served_by, wait_for
+from tests.xds_site import RunEnvoy, Site, becomes, running, served_by, serving, wait_for
 from tests.xds_world import in_loop, open_world
 
 pytestmark = pytest.mark.envoy
@@ -23,26 +23,21 @@ pytestmark = pytest.mark.envoy
 async def test_changes_take_effect(run_envoy: RunEnvoy, run_echo: Callable[..., int], delta: bool) -> None:
     """Routes to a new cluster, moved instances, a changed cluster and a removed one, without an error in between."""
     ports = [await asyncio.to_thread(run_echo, name) for name in ("one", "two", "three")]
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", ports[0])
+    async with serving(run_envoy, delta=delta, one=ports[0]) as (site, envoy):
+        site.add("two", ports[1])
+        site.target = "two"
         site.publish()
-        async with running(run_envoy, site, delta=delta) as envoy:
-            await becomes(site, "one")
-            site.add("two", ports[1])
-            site.target = "two"
-            site.publish()
-            assert set(await becomes(site, "two")) <= {"one"}
-            site.endpoints["two"] = build_endpoints("two", ports[2])
-            site.publish()
-            assert set(await becomes(site, "three")) <= {"two"}
-            site.clusters["two"] = build_cluster("two", connect_timeout=2.0)
-            del site.clusters["one"], site.endpoints["one"]
-            site.publish()
-            await world.until(lambda: world.cache.clients()[0].types[0].is_current)
-            assert await served_by(site) == "three"
-            assert await asyncio.to_thread(envoy.stat, "cluster_manager.warming_clusters") == 0
-            assert await asyncio.to_thread(envoy.stat, "cluster_manager.cluster_modified") == 1
+        assert set(await becomes(site, "two")) <= {"one"}
+        site.endpoints["two"] = build_endpoints("two", ports[2])
+        site.publish()
+        assert set(await becomes(site, "three")) <= {"two"}
+        site.clusters["two"] = build_cluster("two", connect_timeout=2.0)
+        del site.clusters["one"], site.endpoints["one"]
+        site.publish()
+        await site.world.until(lambda: site.world.cache.clients()[0].types[0].is_current)
+        assert await served_by(site) == "three"
+        assert await asyncio.to_thread(envoy.stat, "cluster_manager.warming_clusters") == 0
+        assert await asyncio.to_thread(envoy.stat, "cluster_manager.cluster_modified") == 1
 
 
 @in_loop
@@ -78,52 +73,42 @@ async def test_a_certificate_is_rotated_by_sds(
 async def test_an_envoy_that_comes_back_is_sent_nothing(run_envoy: RunEnvoy, run_echo: Callable[..., int]) -> None:
     """After a restart of the server with the same configuration Envoy connects, asks, and has everything."""
     echo = await asyncio.to_thread(run_echo, "one")
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", echo)
-        site.publish()
-        async with running(run_envoy, site):
-            await becomes(site, "one")
-            await world.until(lambda: world.cache.clients()[0].types[-1].is_current)
-            address = world.address
-            await world.server.stop(1.0)
-            async with open_world(address) as second:
-                Site(second, site.port, site.clusters, site.endpoints).publish()
-                await wait_for(lambda: [len(client.types) for client in second.cache.clients()] == [4])
-                await asyncio.sleep(0.5)
-                sent = {state.type_url: state.sent_version for state in second.cache.clients()[0].types}
-                assert set(sent.values()) == {""}
-                assert await served_by(site) == "one"
-                site.world = second
-                site.add("two", echo)
-                site.publish()
-                await second.until(lambda: second.metric("gloo_nomad_xds_acks_total", type="Cluster") == 1)
-                assert second.metric("gloo_nomad_xds_resources_total", type="Cluster") == 1
+    async with serving(run_envoy, one=echo) as (site, _):
+        await site.world.until(lambda: site.world.cache.clients()[0].types[-1].is_current)
+        address = site.world.address
+        await site.world.server.stop(1.0)
+        async with open_world(address) as second:
+            Site(second, site.port, site.clusters, site.endpoints).publish()
+            await wait_for(lambda: [len(client.types) for client in second.cache.clients()] == [4])
+            await asyncio.sleep(0.5)
+            sent = {state.type_url: state.sent_version for state in second.cache.clients()[0].types}
+            assert set(sent.values()) == {""}
+            assert await served_by(site) == "one"
+            site.world = second
+            site.add("two", echo)
+            site.publish()
+            await second.until(lambda: second.metric("gloo_nomad_xds_acks_total", type="Cluster") == 1)
+            assert second.metric("gloo_nomad_xds_resources_total", type="Cluster") == 1
 
 
 @in_loop
 async def test_a_rejected_cluster_is_named(run_envoy: RunEnvoy, run_echo: Callable[..., int]) -> None:
     """Envoy's rejection is reported for the one bad resource; the good one beside it is in service."""
     echo = await asyncio.to_thread(run_echo, "one")
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", echo)
+    async with serving(run_envoy, rejects=1, one=echo) as (site, _):
+        site.add("two", echo)
+        site.clusters["bad"] = build_bad_cluster("bad")
+        site.target = "two"
         site.publish()
-        async with running(run_envoy, site, rejects=1):
-            await becomes(site, "one")
-            site.add("two", echo)
-            site.clusters["bad"] = build_bad_cluster("bad")
-            site.target = "two"
-            site.publish()
-            await world.until(lambda: bool(world.nacks))
-            role, node, _, names, message = world.nacks[0]
-            assert (role, node, names) == (ROLE, "gateway-proxy-1", ("bad",))
-            assert "bad" in message
-            assert await served_by(site) == "one"
-            site.clusters["bad"] = build_cluster("bad")
-            site.publish()
-            await world.until(lambda: bool(world.recoveries))
-            assert world.recoveries[0][3] == ("bad",)
+        await site.world.until(lambda: bool(site.world.nacks))
+        role, node, _, names, message = site.world.nacks[0]
+        assert (role, node, names) == (ROLE, "gateway-proxy-1", ("bad",))
+        assert "bad" in message
+        assert await served_by(site) == "one"
+        site.clusters["bad"] = build_cluster("bad")
+        site.publish()
+        await site.world.until(lambda: bool(site.world.recoveries))
+        assert site.world.recoveries[0][3] == ("bad",)
 
 
 @in_loop

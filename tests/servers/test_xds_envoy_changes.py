@@ -14,7 +14,7 @@ from gloo_nomad.messages import version_of
 from gloo_nomad.resources import ENDPOINTS, LISTENER, ROUTES, Resource
 from tests.xds_client import ROLE
 from tests.xds_messages import build_cluster, build_endpoints, build_listener, build_routes, build_secret
-from tests.xds_site import RunEnvoy, Site, becomes, running, served_by, wait_for
+from tests.xds_site import RunEnvoy, Site, becomes, running, served_by, serving, wait_for
 from tests.xds_world import in_loop, open_world
 
 pytestmark = pytest.mark.envoy
@@ -32,41 +32,33 @@ def garbage(name: str) -> Resource:
 @in_loop
 async def test_a_listener_goes_and_comes_back(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
     """A removed listener does not listen; put back, it does."""
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", await asyncio.to_thread(run_echo, "one"))
+    one = await asyncio.to_thread(run_echo, "one")
+    async with serving(run_envoy, delta=delta, one=one) as (site, _):
+        site.listeners = {}
         site.publish()
-        async with running(run_envoy, site, delta=delta):
-            await becomes(site, "one")
-            site.listeners = {}
-            site.publish()
-            await becomes(site, REFUSED)
-            site.listeners = None
-            site.publish()
-            await becomes(site, "one")
+        await becomes(site, REFUSED)
+        site.listeners = None
+        site.publish()
+        await becomes(site, "one")
 
 
 @both
 @in_loop
 async def test_a_second_listener_disturbs_nobody(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
     """One more listener with routes of its own; the first one is neither changed nor drained."""
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", await asyncio.to_thread(run_echo, "one"))
-        site.add("two", await asyncio.to_thread(run_echo, "two"))
+    one = await asyncio.to_thread(run_echo, "one")
+    two = await asyncio.to_thread(run_echo, "two")
+    async with serving(run_envoy, delta=delta, one=one, two=two) as (site, envoy):
+        second = replace(site, port=free_port())
+        site.listeners = {
+            "listener": build_listener("listener", site.port, "routes"),
+            "second": build_listener("second", second.port, "others"),
+        }
+        site.routes = {"others": build_routes("others", "two")}
         site.publish()
-        async with running(run_envoy, site, delta=delta) as envoy:
-            await becomes(site, "one")
-            second = replace(site, port=free_port())
-            site.listeners = {
-                "listener": build_listener("listener", site.port, "routes"),
-                "second": build_listener("second", second.port, "others"),
-            }
-            site.routes = {"others": build_routes("others", "two")}
-            site.publish()
-            await becomes(second, "two")
-            assert await served_by(site) == "one"
-            assert await asyncio.to_thread(envoy.stat, "listener_manager.listener_modified") == 0
+        await becomes(second, "two")
+        assert await served_by(site) == "one"
+        assert await asyncio.to_thread(envoy.stat, "listener_manager.listener_modified") == 0
 
 
 @both
@@ -74,18 +66,13 @@ async def test_a_second_listener_disturbs_nobody(run_envoy: RunEnvoy, run_echo: 
 async def test_the_last_instance_goes_and_one_comes(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
     """A cluster without instances answers 503, and works again when it has one."""
     echo = await asyncio.to_thread(run_echo, "one")
-    async with open_world() as world:
-        site = Site(world, free_port())
+    async with serving(run_envoy, delta=delta, one=echo) as (site, _):
+        site.add("one")
+        site.publish()
+        await becomes(site, "503")
         site.add("one", echo)
         site.publish()
-        async with running(run_envoy, site, delta=delta):
-            await becomes(site, "one")
-            site.add("one")
-            site.publish()
-            await becomes(site, "503")
-            site.add("one", echo)
-            site.publish()
-            await becomes(site, "one")
+        await becomes(site, "one")
 
 
 @both
@@ -106,42 +93,34 @@ async def test_a_cluster_that_comes_after_its_route(run_envoy: RunEnvoy, run_ech
 @in_loop
 async def test_rejected_routes_keep_the_old_ones(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
     """Routes that Envoy refuses are named, those before are served, and the next good ones are taken."""
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", await asyncio.to_thread(run_echo, "one"))
-        site.add("two", await asyncio.to_thread(run_echo, "two"))
+    one = await asyncio.to_thread(run_echo, "one")
+    two = await asyncio.to_thread(run_echo, "two")
+    async with serving(run_envoy, delta=delta, rejects=1, one=one, two=two) as (site, _):
+        site.routes = {"routes": garbage("routes")}
         site.publish()
-        async with running(run_envoy, site, delta=delta, rejects=1):
-            await becomes(site, "one")
-            site.routes = {"routes": garbage("routes")}
-            site.publish()
-            await wait_for(lambda: bool(world.nacks))
-            assert world.nacks[0][2:4] == (ROUTES, ("routes",))
-            assert await served_by(site) == "one"
-            site.routes, site.target = {}, "two"
-            site.publish()
-            await becomes(site, "two")
+        await wait_for(lambda: bool(site.world.nacks))
+        assert site.world.nacks[0][2:4] == (ROUTES, ("routes",))
+        assert await served_by(site) == "one"
+        site.routes, site.target = {}, "two"
+        site.publish()
+        await becomes(site, "two")
 
 
 @both
 @in_loop
 async def test_a_rejected_listener_keeps_the_old_one(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
     """A listener without an address is refused; the one before goes on listening."""
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", await asyncio.to_thread(run_echo, "one"))
+    one = await asyncio.to_thread(run_echo, "one")
+    async with serving(run_envoy, delta=delta, rejects=1, one=one) as (site, _):
+        site.listeners = {"listener": garbage("listener")}
         site.publish()
-        async with running(run_envoy, site, delta=delta, rejects=1):
-            await becomes(site, "one")
-            site.listeners = {"listener": garbage("listener")}
-            site.publish()
-            await wait_for(lambda: bool(world.nacks))
-            assert world.nacks[0][2:4] == (LISTENER, ("listener",))
-            assert await served_by(site) == "one"
-            site.listeners = None
-            site.publish()
-            await wait_for(lambda: bool(world.recoveries))
-            assert await served_by(site) == "one"
+        await wait_for(lambda: bool(site.world.nacks))
+        assert site.world.nacks[0][2:4] == (LISTENER, ("listener",))
+        assert await served_by(site) == "one"
+        site.listeners = None
+        site.publish()
+        await wait_for(lambda: bool(site.world.recoveries))
+        assert await served_by(site) == "one"
 
 
 @both
@@ -153,20 +132,16 @@ async def test_a_certificate_that_comes_late(
     authority = Authority()
     roots = tmp_path / "roots.pem"
     roots.write_text(authority.certificate)
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", await asyncio.to_thread(run_echo, "one"))
+    one = await asyncio.to_thread(run_echo, "one")
+    async with serving(run_envoy, delta=delta, one=one) as (site, _):
+        port = free_port()
+        site.listeners = {"tls": build_listener("tls", port, "routes", secret="tls/late")}
         site.publish()
-        async with running(run_envoy, site, delta=delta):
-            await becomes(site, "one")
-            port = free_port()
-            site.listeners = {"tls": build_listener("tls", port, "routes", secret="tls/late")}
-            site.publish()
-            await asyncio.sleep(0.5)
-            pair = authority.issue("gateway.test")
-            site.secrets["tls/late"] = build_secret("tls/late", pair)
-            site.publish()
-            await wait_for(lambda: fetch(port, host="gateway.test", tls_roots=roots).certificate == pair.der)
+        await asyncio.sleep(0.5)
+        pair = authority.issue("gateway.test")
+        site.secrets["tls/late"] = build_secret("tls/late", pair)
+        site.publish()
+        await wait_for(lambda: fetch(port, host="gateway.test", tls_roots=roots).certificate == pair.der)
 
 
 @both
@@ -174,23 +149,18 @@ async def test_a_certificate_that_comes_late(
 async def test_a_storm_of_publications(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
     """Two hundred publications in a row end with the last one, without a rejection or an error in between."""
     ports = [await asyncio.to_thread(run_echo, name) for name in ("one", "two")]
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", ports[0])
-        site.publish()
-        async with running(run_envoy, site, delta=delta):
-            await becomes(site, "one")
-            for number in range(200):
-                name = f"cluster-{number}"
-                site.add(name, ports[number % 2])
-                site.target = name
-                site.clusters.pop(f"cluster-{number - 3}", None)
-                site.endpoints.pop(f"cluster-{number - 3}", None)
-                site.publish()
-                await asyncio.sleep(0)
-            assert set(await becomes(site, "two")) <= {"one"}
-            await wait_for(lambda: all(state.is_current for state in world.cache.clients()[0].types))
-            assert await served_by(site) == "two"
+    async with serving(run_envoy, delta=delta, one=ports[0]) as (site, _):
+        for number in range(200):
+            name = f"cluster-{number}"
+            site.add(name, ports[number % 2])
+            site.target = name
+            site.clusters.pop(f"cluster-{number - 3}", None)
+            site.endpoints.pop(f"cluster-{number - 3}", None)
+            site.publish()
+            await asyncio.sleep(0)
+        assert set(await becomes(site, "two")) <= {"one"}
+        await wait_for(lambda: all(state.is_current for state in site.world.cache.clients()[0].types))
+        assert await served_by(site) == "two"
 
 
 @both
@@ -198,17 +168,12 @@ async def test_a_storm_of_publications(run_envoy: RunEnvoy, run_echo: RunEcho, d
 async def test_a_changed_cluster_and_its_endpoints_at_once(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
     """A cluster that changes together with its instances warms and is used."""
     ports = [await asyncio.to_thread(run_echo, name) for name in ("one", "two")]
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", ports[0])
+    async with serving(run_envoy, delta=delta, one=ports[0]) as (site, envoy):
+        site.clusters["one"] = build_cluster("one", connect_timeout=3.0)
+        site.endpoints["one"] = build_endpoints("one", ports[1])
         site.publish()
-        async with running(run_envoy, site, delta=delta) as envoy:
-            await becomes(site, "one")
-            site.clusters["one"] = build_cluster("one", connect_timeout=3.0)
-            site.endpoints["one"] = build_endpoints("one", ports[1])
-            site.publish()
-            assert set(await becomes(site, "two")) <= {"one"}
-            assert await asyncio.to_thread(envoy.stat, "cluster_manager.warming_clusters") == 0
+        assert set(await becomes(site, "two")) <= {"one"}
+        assert await asyncio.to_thread(envoy.stat, "cluster_manager.warming_clusters") == 0
 
 
 @both
@@ -216,16 +181,11 @@ async def test_a_changed_cluster_and_its_endpoints_at_once(run_envoy: RunEnvoy, 
 async def test_the_fast_path_of_endpoints(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
     """Endpoints that are published by themselves move requests; no cluster is sent again."""
     ports = [await asyncio.to_thread(run_echo, name) for name in ("one", "two")]
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", ports[0])
-        site.publish()
-        async with running(run_envoy, site, delta=delta):
-            await becomes(site, "one")
-            clusters = world.metric("gloo_nomad_xds_resources_total", type="Cluster")
-            world.cache.publish_type(ROLE, ENDPOINTS, {"one": build_endpoints("one", ports[1])})
-            assert set(await becomes(site, "two")) <= {"one"}
-            assert world.metric("gloo_nomad_xds_resources_total", type="Cluster") == clusters
+    async with serving(run_envoy, delta=delta, one=ports[0]) as (site, _):
+        clusters = site.world.metric("gloo_nomad_xds_resources_total", type="Cluster")
+        site.world.cache.publish_type(ROLE, ENDPOINTS, {"one": build_endpoints("one", ports[1])})
+        assert set(await becomes(site, "two")) <= {"one"}
+        assert site.world.metric("gloo_nomad_xds_resources_total", type="Cluster") == clusters
 
 
 @both
@@ -233,22 +193,17 @@ async def test_the_fast_path_of_endpoints(run_envoy: RunEnvoy, run_echo: RunEcho
 async def test_a_change_while_the_server_was_away(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
     """Requests are answered without a server; what changed meanwhile is taken from the next one."""
     ports = [await asyncio.to_thread(run_echo, name) for name in ("one", "two")]
-    async with open_world() as world:
-        site = Site(world, free_port())
-        site.add("one", ports[0])
-        site.publish()
-        async with running(run_envoy, site, delta=delta):
-            await becomes(site, "one")
-            address = world.address
-            await world.server.stop(1.0)
-            assert await served_by(site) == "one"
-            async with open_world(address) as second:
-                site.world = second
-                site.add("two", ports[1])
-                del site.clusters["one"], site.endpoints["one"]
-                site.target = "two"
-                site.publish()
-                assert set(await becomes(site, "two")) <= {"one"}
+    async with serving(run_envoy, delta=delta, one=ports[0]) as (site, _):
+        address = site.world.address
+        await site.world.server.stop(1.0)
+        assert await served_by(site) == "one"
+        async with open_world(address) as second:
+            site.world = second
+            site.add("two", ports[1])
+            del site.clusters["one"], site.endpoints["one"]
+            site.target = "two"
+            site.publish()
+            assert set(await becomes(site, "two")) <= {"one"}
 
 
 @in_loop
