@@ -22,7 +22,15 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from gloo_nomad.demo.consul import ConsulAgent, start_consul
 from gloo_nomad.demo.ports import free_port
 from gloo_nomad.resources import ENDPOINTS
-from tests.benchmarks.measure import TRANSACTION, bare_read, cpu_seconds, fill, start_gloo, subscribe_routes
+from tests.benchmarks.measure import (
+    TRANSACTION,
+    bare_read,
+    cpu_seconds,
+    fill,
+    queued_seconds,
+    start_gloo,
+    subscribe_routes,
+)
 from tests.benchmarks.objects import GATEWAY, GATEWAY_KEY, virtual_service, virtual_service_key
 from tests.xds_client import DeltaClient
 
@@ -117,6 +125,8 @@ class Found:
     routes: float
     endpoints: float
     cpu: float
+    queued: float
+    """Seconds of these during which threads waited for a core, because others had them."""
     memory: float
     connections: int
     consul_read: float
@@ -132,12 +142,12 @@ async def measure_start(consul: ConsulAgent, count: int, folder: Path) -> Found:
     watching = asyncio.create_task(greatest.watch(), name="greatest")
     try:
         routes, endpoints = await follow(target, count)
-        cpu = cpu_seconds(process)
+        cpu, queued = cpu_seconds(process), queued_seconds(process)
         await asyncio.sleep(LATER_SECONDS)
     finally:
         watching.cancel()
         server.stop()
-    return Found(routes - started, endpoints - started, cpu, greatest.memory, greatest.connections, read)
+    return Found(routes - started, endpoints - started, cpu, queued, greatest.memory, greatest.connections, read)
 
 
 def measure(count: int, folder: Path) -> Found:
@@ -156,7 +166,8 @@ def main(count: int) -> None:
         found = measure(count, Path(folder))
     print(f"{count} virtual services, {count} services, {count * INSTANCES} instances")
     print(f"routes served after {found.routes:.1f} s, all endpoints after {found.endpoints:.1f} s")
-    print(f"CPU until then {found.cpu:.1f} s, memory at most {found.memory:.0f} MiB")
+    print(f"until then {found.cpu:.1f} CPU seconds, and {found.queued:.1f} s of waiting for a core")
+    print(f"memory at most {found.memory:.0f} MiB")
     print(f"connections to Consul at most {found.connections}")
 
 

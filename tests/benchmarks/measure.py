@@ -100,6 +100,15 @@ def cpu_seconds(process: psutil.Process) -> float:
     return times.user + times.system
 
 
+def queued_seconds(process: psutil.Process) -> float:
+    """How long threads of a process that live still could have run and had no core: what a busy machine costs.
+
+    Several may wait at a time. https://docs.kernel.org/scheduler/sched-stats.html
+    """
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[1]) for task in tasks) / 1e9
+
+
 def bare_read(consul: ConsulAgent, reads: int = READS) -> float:
     """Median seconds of so many reads that Consul needs to hand over the prefix to a plain reader."""
     seconds = []

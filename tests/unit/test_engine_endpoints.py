@@ -205,5 +205,6 @@ def test_the_first_answers_are_collected() -> None:
         await scene.until(lambda: len(scene.endpoints) == 2)
         assert time.monotonic() - began > 0.5 * engine_module.REST_SECONDS[1]
         assert len(scene.endpoints[-1][ROLE].of(ENDPOINTS)) == 151
+        assert (len(scene.published), scene.pipeline.rounds) == (1, 1)
 
     run(scenario, {"gloo": {"endpointsWarmingTimeout": "0.1s"}})
