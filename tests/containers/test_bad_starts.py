@@ -4,9 +4,8 @@ import socket
 from pathlib import Path
 
 from gloo_nomad.demo.processes import wait_until
-from tests.containers.deployment import deployed
 from tests.containers.engine import Engine
-from tests.containers.images import DEPLOYMENTS, OURS, read_env
+from tests.containers.images import DEPLOYMENTS, OURS
 
 OBJECTS = DEPLOYMENTS / "filesystem" / "objects"
 
@@ -73,21 +72,3 @@ def test_an_object_that_may_not_be_read(engine: Engine, tmp_path: Path) -> None:
         assert engine.inspect("reads")["State"]["Running"]
     finally:
         engine.run("rm", "--force", "reads")
-
-
-def test_vault_without_a_token(engine: Engine) -> None:
-    """The daemon says that Vault lets nobody in, is not ready, and does not restart in a loop."""
-    env = {**read_env("consul-vault"), "VAULT_TOKEN": "root"}
-    with deployed(engine, DEPLOYMENTS / "consul-vault", "closed", env) as deployment:
-        deployment.wait_for_answer(8080, "/", "Hello from gloo-nomad")
-        network = next(iter(engine.inspect(deployment.container("gloo"))["NetworkSettings"]["Networks"]))
-        flags = [f"--network={network}", "--env=CONSUL_HTTP_ADDR=consul:8500", "--env=VAULT_ADDR=http://vault:8200"]
-        command = ["run", "--xds-bind", "127.0.0.1:9977"]
-        engine.run("run", "--detach", "--name", "outside", *flags, "--env=VAULT_TOKEN=", OURS, *command)
-        deployment.wait_for(lambda: "permission denied" in engine.logs("outside").lower(), "a clear line", 60)
-        told = engine.logs("outside")
-
-        assert told.count("\n") < 60
-        assert not engine.is_healthy("outside")
-        assert engine.inspect("outside")["RestartCount"] == 0
-        engine.run("rm", "--force", "outside")

@@ -10,7 +10,7 @@ import yaml
 from gloo_nomad.demo.fetch import fetch
 from tests.containers.deployment import Deployment, deployed, leftovers
 from tests.containers.engine import Engine
-from tests.containers.images import DEPLOYMENTS, read_env
+from tests.containers.images import DEPLOYMENTS, OURS, read_env
 from tests.containers.tls import fetch_insecurely, served_certificate
 
 HTTP, HTTPS, CONSUL, API = 8080, 8443, 8500, 9095
@@ -69,6 +69,23 @@ def test_the_rest_api_asks_for_its_token(running: Deployment) -> None:
 
     assert fetch(API, path).status == http.HTTPStatus.UNAUTHORIZED
     assert fetch(API, path, headers={"Authorization": f"Bearer {token}"}).status == http.HTTPStatus.OK
+
+
+def test_vault_without_a_token(running: Deployment) -> None:
+    """One more daemon says that Vault lets nobody in, is not ready, and does not restart in a loop."""
+    engine = running.engine
+    network = next(iter(engine.inspect(running.container("gloo"))["NetworkSettings"]["Networks"]))
+    flags = [f"--network={network}", "--env=CONSUL_HTTP_ADDR=consul:8500", "--env=VAULT_ADDR=http://vault:8200"]
+    command = ["run", "--xds-bind", "127.0.0.1:9977"]
+    engine.run("run", "--detach", "--name", "outside", *flags, "--env=VAULT_TOKEN=", OURS, *command)
+    try:
+        running.wait_for(lambda: "permission denied" in engine.logs("outside").lower(), "a clear line", 60)
+
+        assert engine.logs("outside").count("\n") < 60
+        assert not engine.is_healthy("outside")
+        assert engine.inspect("outside")["RestartCount"] == 0
+    finally:
+        engine.run("rm", "--force", "outside")
 
 
 def test_traffic_goes_on_without_consul(running: Deployment) -> None:

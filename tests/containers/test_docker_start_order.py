@@ -84,7 +84,7 @@ def up(engine: Engine, folder: Path, env: Mapping[str, str]) -> tuple[int, str]:
 def down(engine: Engine, folder: Path) -> None:
     """Everything of the deployment goes, however far it came."""
     engine.compose(folder, "--project-name", "failing", "down", "--volumes", "--timeout", "20")
-    assert not leftovers(engine)
+    assert not [name for name in leftovers(engine) if "failing" in name]
 
 
 @pytest.mark.parametrize(("name", "conditions"), [("filesystem", 2), ("consul-vault", 11)])
