@@ -42,6 +42,8 @@ REST_SECONDS: Final = (0.01, 0.25)
 """Rest for each service that was heard of for the first time, and at most: each publication looks at every cluster."""
 SILENCE_SECONDS: Final = 2.0
 """Where no service was heard of for so long, those that are missing are not to be expected soon."""
+MOST_SILENCES: Final = 60
+"""How often that long is waited for the first ones."""
 
 MOST_ROUNDS: Final = 3
 """How often one publication is translated at most; a change meanwhile is another publication."""
@@ -177,7 +179,9 @@ class Engine:
         """Returns when no more is to be expected of the services that are not known since the first publication."""
         await self.published.wait()
         missing = len(self._silent) + 1
-        while 0 < len(self._silent) < missing:
+        for _ in range(MOST_SILENCES):
+            if not 0 < len(self._silent) < missing:
+                return
             missing = len(self._silent)
             await asyncio.sleep(SILENCE_SECONDS)
 
