@@ -154,6 +154,9 @@ class Stream:
         self._node = Node("", "", "", "")
         self._session: Session[Lane] | None = None
         self._ending = False
+        self._closed = False
+        """Whether the client has closed its side. A response that is under way is finished then: gRPC could not send
+        the status of a call whose first response was given up halfway, and the client would wait for it for ever."""
 
     async def run(self) -> None:
         """Serves the stream until the client leaves, breaks the protocol, or the server stops."""
@@ -191,11 +194,12 @@ class Stream:
 
     async def _exchange(self, session: Session[Lane], view: RoleView, first: Any) -> None:
         async with asyncio.TaskGroup() as group:
-            writer = group.create_task(self._write(session, view), name=f"xds-writer-{self._number}")
+            group.create_task(self._write(session, view), name=f"xds-writer-{self._number}")
             self._receive(session, first)
             while (request := await self._read()) is not None:
                 self._receive(session, request)
-            writer.cancel()
+            self._closed = True
+            self._awake.set()
 
     async def _first_request(self) -> Any:
         try:
@@ -258,7 +262,7 @@ class Stream:
             await self._write_on(session, view)
 
     async def _write_on(self, session: Session[Lane], view: RoleView) -> None:
-        while True:
+        while not self._closed:
             self._awake.clear()
             await self._write_all(session, view)
             if self._ending:

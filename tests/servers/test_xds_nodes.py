@@ -1,10 +1,19 @@
 """Roles, nodes, per-type services and requests that no Envoy makes, on a raw client against the real server."""
 
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
 import grpc
 import pytest
+from envoy.service.discovery.v3 import discovery_pb2
 
 from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES
-from tests.xds_client import ROLE, DeltaClient
+from tests.xds_client import DELTA_ADS, ROLE, DeltaClient, build_node
 from tests.xds_world import connected, in_loop, names, open_world, removed, resources
 
 
@@ -154,3 +163,33 @@ async def test_half_closing_ends_the_stream() -> None:
         await client.done_writing()
         assert await client.ending() == grpc.StatusCode.OK
         await world.until(lambda: not world.cache.clients())
+
+
+@in_loop
+async def test_half_closing_while_a_response_is_under_way() -> None:
+    """The stream ends well also for who closes its side the moment the first response is there, again and again."""
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(1, get_context("spawn")) as others:
+        async with connected(clusters=resources("a")) as (world, _):
+            ends = await loop.run_in_executor(others, _half_close, world.address, 1_000)
+    assert ends == {grpc.StatusCode.OK: 1_000}
+
+
+def _half_close(address: str, times: int) -> Counter[grpc.StatusCode]:
+    """How so many streams end, of a client in a process of its own: it must not wait for the server's turn."""
+    request = discovery_pb2.DeltaDiscoveryRequest(node=build_node(ROLE), type_url=CLUSTER).SerializeToString()
+    ends: Counter[grpc.StatusCode] = Counter()
+    with grpc.insecure_channel(address) as opened:
+        channel: Any = opened
+        for _ in range(times):
+            answered = threading.Event()
+            call = channel.stream_stream(DELTA_ADS)(_once(request, answered), timeout=60)
+            assert next(call)
+            answered.set()
+            ends[call.code()] += 1
+    return ends
+
+
+def _once(request: bytes, answered: threading.Event) -> Iterator[bytes]:
+    yield request
+    answered.wait(60)
