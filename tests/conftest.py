@@ -16,6 +16,7 @@ from gloo_nomad.demo.envoy import Envoy, start_envoy
 from gloo_nomad.demo.nomad import NomadAgent, start_nomad
 from gloo_nomad.demo.openbao import OpenBao, start_openbao
 from gloo_nomad.demo.ports import free_port as find_free_port
+from gloo_nomad.demo.ports import keep_to_part
 from gloo_nomad.demo.processes import ServerError, ServerProcess
 from tests.site import Place
 
@@ -23,6 +24,10 @@ CHECKOUT = Path(__file__).parent.parent
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
 _numbers = itertools.count(1)
+keep_to_part(
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
 
 
 def _require(name: str) -> Path:

@@ -14,6 +14,14 @@ takes a port between the moment it is found free and the moment a server listens
 _handed_out: set[int] = set()
 
 
+def keep_to_part(part: int, parts: int) -> None:
+    """Gives out only every *parts*-th port from now on, beginning with *part*: processes side by side never get the same.
+
+    A server that is started again on its port finds it as it was left.
+    """
+    _handed_out.update(port for port in range(_FIRST, _LAST + 1) if port % parts != part % parts)
+
+
 def is_free(port: int, address: str = "127.0.0.1") -> bool:
     """Whether a server could listen on *address* and *port* now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
