@@ -15,7 +15,7 @@ _handed_out: set[int] = set()
 
 
 def keep_to_part(part: int, parts: int) -> None:
-    """Gives out only every *parts*-th port from now on, beginning with *part*: processes side by side never get the same.
+    """Gives out only every *parts*-th port from now on, from *part*: processes side by side never get the same.
 
     A server that is started again on its port finds it as it was left.
     """

@@ -193,8 +193,8 @@ async def test_the_fast_path_of_endpoints(run_envoy: RunEnvoy, run_echo: RunEcho
 async def test_a_change_while_the_server_was_away(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
     """Requests are answered without a server; what changed meanwhile is taken from the next one.
 
-    As state of the world, clusters that are not named are withdrawn: a server that never had the old one cannot name it,
-    and until the new route arrives the old one has no cluster.
+    As state of the world, clusters that are not named are withdrawn: a server that never had the old one cannot name
+    it, and until the new route arrives the old one has no cluster.
     """
     ports = [await asyncio.to_thread(run_echo, name) for name in ("one", "two")]
     async with serving(run_envoy, delta=delta, one=ports[0]) as (site, _):
