@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from gloo_nomad.api.gen import proxy_pb2
 from gloo_nomad.api.kinds import VIRTUAL_SERVICE
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.proxies import HttpGroup, Listener, Proxy, VirtualHost
@@ -137,21 +136,20 @@ def _rejected(problems: Iterable[Problem], snapshot: ConfigSnapshot) -> dict[Obj
 def _with_hosts(group: HttpGroup, kept: tuple[VirtualHost, ...]) -> HttpGroup:
     restored = {host.source for host in kept}
     others = [host for host in group.virtual_hosts if host.source not in restored]
-    taken = set(chain.from_iterable(host.message.domains for host in others))
+    taken = set(chain.from_iterable(host.domains for host in others))
     hosts = [*others, *(host for old in kept if (host := _without_domains(old, taken)) is not None)]
-    return replace(group, virtual_hosts=tuple(sorted(hosts, key=lambda host: host.message.name)))
+    return replace(group, virtual_hosts=tuple(sorted(hosts, key=lambda host: host.name)))
 
 
 def _without_domains(host: VirtualHost, taken: set[str]) -> VirtualHost | None:
     """The virtual host without domains that others have; *taken* grows by what it keeps."""
-    free = [domain for domain in host.message.domains if domain not in taken]
+    free = [domain for domain in host.domains if domain not in taken]
     taken.update(free)
-    if len(free) == len(host.message.domains):
+    if len(free) == len(host.domains):
         return host
     if not free:
         return None
-    message = proxy_pb2.VirtualHost()
-    message.CopyFrom(host.message)
+    message = host.message
     del message.domains[:]
     message.domains.extend(free)
-    return replace(host, message=message)
+    return host.with_message(message)

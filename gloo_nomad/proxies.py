@@ -5,9 +5,9 @@ translation lives on. So a proxy is a tree of values here, whose leaves are mess
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, Self
 
 from gloo_nomad.api.gen import (
     http_listener_options_pb2,
@@ -58,12 +58,11 @@ class VirtualHost:
     """One virtual host, made from one VirtualService and the route tables it delegates to."""
 
     source: ObjectRef
-    message: proxy_pb2.VirtualHost
-    """Name ``<namespace>.<name>``, domains, and routes with delegation and option inheritance resolved.
-
-    Each route's ``metadata_static.sources`` names the objects it came from, the innermost last; what is wrong with a
-    route is reported on that one.
-    """
+    name: str
+    """``<namespace>.<name>``."""
+    domains: tuple[str, ...]
+    packed: bytes
+    """The message in wire format, a tenth of what it takes as an object; see ``message``."""
     paths: tuple[str, ...] = ()
     """For each route its path in the object that it came from: ``virtualHost.routes[2]`` or ``routes[0]``."""
     ssl: ssl_pb2.SslConfig | None = None
@@ -71,6 +70,24 @@ class VirtualHost:
     """For each route where it was written."""
     options: OptionOrigins = field(default_factory=lambda: NO_ORIGINS)
     """Options of the virtual host that are taken from VirtualHostOption objects."""
+
+    @property
+    def message(self) -> proxy_pb2.VirtualHost:
+        """Name, domains, and routes with delegation and option inheritance resolved; read anew each time.
+
+        Each route's ``metadata_static.sources`` names the objects it came from, the innermost last; what is wrong with
+        a route is reported on that one.
+        """
+        return proxy_pb2.VirtualHost.FromString(self.packed)
+
+    def with_message(self, message: proxy_pb2.VirtualHost) -> "VirtualHost":
+        """The same with another message."""
+        return replace(self, **_packed(message))
+
+    @classmethod
+    def of(cls, source: ObjectRef, message: proxy_pb2.VirtualHost, **rest: Any) -> Self:
+        """A virtual host from its message."""
+        return cls(source, **_packed(message), **rest)
 
     def report_route(self, index: int, finding: Finding) -> Problems:
         """A finding on a route (path relative to it) as problems: on the object at fault and on the virtual service.
@@ -95,6 +112,11 @@ class VirtualHost:
         return problem, Problem(
             finding.severity, self.source, "virtualHost", f"on {written[0]}: {problem}", finding.closed
         )
+
+
+def _packed(message: proxy_pb2.VirtualHost) -> dict[str, Any]:
+    packed = message.SerializeToString(deterministic=True)
+    return {"name": message.name, "domains": tuple(message.domains), "packed": packed}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

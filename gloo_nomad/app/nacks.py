@@ -131,7 +131,7 @@ def _sources(listener: Listener, type_url: str, name: str) -> Iterator[ObjectRef
 
 
 def _envoy_name(host: VirtualHost) -> str:
-    return virtual_host_name(host.message.name)
+    return virtual_host_name(host.name)
 
 
 def _by_reason(reasons: dict[str, str]) -> dict[str, list[str]]:

@@ -110,6 +110,7 @@ class _Draft:
     reads: Reads
     out: Any
     options: virtual_host_options_pb2.VirtualHostOptions
+    has_options: bool
     reached: Reached = field(default_factory=Reached)
     problems: list[Any] = field(default_factory=list)
 
@@ -146,7 +147,7 @@ def translate_virtual_host(host: VirtualHost, frame: HostFrame, reads: Reads) ->
     """One virtual host; what it looks up goes through *reads*."""
     message = host.message
     out = route_components_pb2.VirtualHost(name=virtual_host_name(message.name))
-    draft = _Draft(host, frame, reads, out, message.options)
+    draft = _Draft(host, frame, reads, out, message.options, message.HasField("options"))
     findings = [*_apply_domains(message, frame, out), *_apply_host_options(draft)]
     if frame.secure:
         out.require_tls = route_components_pb2.VirtualHost.ALL
@@ -181,7 +182,7 @@ def _apply_domains(message: proxy_pb2.VirtualHost, frame: HostFrame, out: Any) -
 
 
 def _apply_host_options(draft: _Draft) -> Iterator[Finding]:
-    if not draft.host.message.HasField("options"):
+    if not draft.has_options:
         return
     context = VirtualHostContext(
         draft.frame.settings,

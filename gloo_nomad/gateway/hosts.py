@@ -103,7 +103,8 @@ def _build_host(
 ) -> VirtualHost:
     found = tuple(route.origin for route in produced)
     ssl = tls.config if tls is not None else None
-    return VirtualHost(claim.source, message, tuple(origin.path for origin in found), ssl, found, origins)
+    paths = tuple(origin.path for origin in found)
+    return VirtualHost.of(claim.source, message, paths=paths, ssl=ssl, origins=found, options=origins)
 
 
 def _resolve_options(
@@ -143,12 +144,11 @@ def build_variant(
     converted: Converted, host: VirtualHost, gateway: str, proxy: str, lost: frozenset[str]
 ) -> VirtualHost:
     """The virtual host as one gateway of one proxy serves it: with its routes named, without domains it *lost*."""
-    message = proxy_pb2.VirtualHost()
-    message.CopyFrom(host.message)
+    message = host.message
     if lost:
         del message.domains[:]
         message.domains.extend(domain for domain in converted.claim.domains if domain not in lost)
     for route, name in zip(message.routes, converted.names, strict=False):
         if name:
             route.name = full_route_name(gateway, proxy, name)
-    return VirtualHost(host.source, message, host.paths, host.ssl, host.origins, host.options)
+    return host.with_message(message)

@@ -190,7 +190,7 @@ def _build_hosts(hosts: Sequence[proxy_pb2.VirtualHost], source: ObjectRef, path
 
 def _build_host(message: proxy_pb2.VirtualHost, source: ObjectRef, path: str) -> VirtualHost:
     paths = tuple(f"{path}.routes[{index}]" for index in range(len(message.routes)))
-    return VirtualHost(source, message, paths, origins=tuple(RouteOrigin(source, here) for here in paths))
+    return VirtualHost.of(source, message, paths=paths, origins=tuple(RouteOrigin(source, here) for here in paths))
 
 
 def _owned(configs: Sequence[Any], source: ObjectRef) -> tuple[tuple[ssl_pb2.SslConfig, tuple[ObjectRef, ...]], ...]:

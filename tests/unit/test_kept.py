@@ -85,7 +85,7 @@ def test_secrets_and_services_come_back(folder: KeptFolder) -> None:
 def test_what_is_held_comes_back() -> None:
     """Last good virtual hosts and listeners, with all that is in them."""
     origin = RouteOrigin(SOURCE, "virtualHost.routes[0]", "", {"timeout": (SOURCE, "options")})
-    virtual_host = VirtualHost(SOURCE, proxy_pb2.VirtualHost(name="a"), ("p",), None, (origin,))
+    virtual_host = VirtualHost.of(SOURCE, proxy_pb2.VirtualHost(name="a"), paths=("p",), origins=(origin,))
     options, route_options = listener_options_pb2.ListenerOptions(), listener_options_pb2.RouteConfigurationOptions()
     listener = Listener(SOURCE, "l", "::", 80, options, route_options, False)
     held = Held(((("role", "routes", SOURCE), virtual_host),), ((("role", "l"), listener),))

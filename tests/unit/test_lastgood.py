@@ -18,7 +18,7 @@ def service(name: str) -> ObjectRef:
 
 def host(name: str, *domains: str) -> VirtualHost:
     """A virtual host with these domains, another one each time."""
-    return VirtualHost(service(name), proxy_pb2.VirtualHost(name=f"ns.{name}", domains=domains))
+    return VirtualHost.of(service(name), proxy_pb2.VirtualHost(name=f"ns.{name}", domains=domains))
 
 
 def proxy(*hosts: VirtualHost, listener: str = "a", name: str = "gateway-proxy") -> Proxy:
