@@ -48,7 +48,7 @@ MOST_SILENCES: Final = 60
 MOST_ROUNDS: Final = 3
 """How often one publication is translated at most; a change meanwhile is another publication."""
 MANY_OBJECTS: Final = 500
-"""Reading so many at a time leaves much free memory behind."""
+"""Reading so many leaves much free memory behind, all at once or one after the other, as when statuses are written."""
 
 Services = frozenset[tuple[str, Ref]]
 
@@ -103,6 +103,8 @@ class Engine:
     """Those of them that were not heard of yet."""
     _waiting: set[tuple[str, Ref]] = field(default_factory=set)
     """The same of those that the next publication waits for."""
+    _read: int = 0
+    """Objects that were read since free memory was given back."""
     _stale: bool = False
     """Whether something else than an object changed that translation reads."""
 
@@ -219,7 +221,9 @@ class Engine:
             self.wake()
             for event in awaiting:
                 event.set()
-            if sum(len(change.puts) for change in batch) >= MANY_OBJECTS:
+            self._read += sum(len(change.puts) for change in batch)
+            if self._read >= MANY_OBJECTS:
+                self._read = 0
                 memory.trim()
 
     async def _translate(self) -> None:

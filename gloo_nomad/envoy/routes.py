@@ -8,8 +8,8 @@ is answered that way too; of several weighted destinations, the share of a missi
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final
+from functools import lru_cache, partial
+from typing import Any, Final, TypeVar
 
 from envoy.config.route.v3 import route_components_pb2
 
@@ -49,6 +49,7 @@ from gloo_nomad.proxies import VirtualHost
 from gloo_nomad.reports import Finding, Problems, error, is_rejected, unprotected, warning
 from gloo_nomad.store.memo import Reads
 
+T = TypeVar("T")
 VIRTUAL_HOSTS_FIELD: Final = 2
 """Number of ``RouteConfiguration.virtual_hosts``."""
 NAME_FIELD: Final = 1
@@ -164,10 +165,16 @@ def translate_virtual_host(host: VirtualHost, frame: HostFrame, reads: Reads) ->
         body[len(delimited(NAME_FIELD, out.name.encode())) :],
         digest(body),
         tuple(dict.fromkeys(draft.problems)),
-        _used_filters(out) if served else frozenset(),
-        frozenset(draft.reached.upstreams) if served else frozenset(),
-        frozenset(draft.reached.consul_services) if served else frozenset(),
+        _shared(_used_filters(out)) if served else frozenset(),
+        _shared(frozenset(draft.reached.upstreams)) if served else frozenset(),
+        _shared(frozenset(draft.reached.consul_services)) if served else frozenset(),
     )
+
+
+@lru_cache(maxsize=4096)
+def _shared(found: frozenset[T]) -> frozenset[T]:
+    """The same object for the same content: many virtual hosts lead to the same places."""
+    return found
 
 
 def _apply_domains(message: proxy_pb2.VirtualHost, frame: HostFrame, out: Any) -> Iterator[Finding]:

@@ -118,7 +118,7 @@ def walk_routes(owner: Owner, found: list[gateway_pb2.Route], out: Walk) -> list
 
 
 def _walk_route(owner: Owner, index: int, route: gateway_pb2.Route, out: Walk) -> list[Produced]:
-    path = f"{owner.prefix}routes[{index}]"
+    path = sys.intern(f"{owner.prefix}routes[{index}]")  # thousands have the same
     parent = owner.parent
     step = _Step(
         owner,

@@ -14,6 +14,7 @@ result keeps the inner ones alive.
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
 from gloo_nomad.api.refs import Ref
@@ -44,7 +45,7 @@ class Reads:
         self.seen: dict[str, object] = {}
         """The identity of each collection that was read, here or in ``nested``, when all of it was found unchanged."""
         self.lookups: dict[str, dict[Ref, Any]] = {}
-        self.views: dict[str, dict[Ref, dict[Look, Any]]] = {}
+        self.views: dict[str, dict[Look, dict[Ref, Any]]] = {}
         self.selections: list[tuple[str, Select, Chosen]] = []
         self.matches: list[tuple[str, Matches, dict[Ref, Any]]] = []
         self.nested: tuple[Reads, ...] = ()
@@ -62,7 +63,7 @@ class Reads:
         Only an answer that is not equal to the last one counts as a change; ``look`` must be pure.
         """
         seen = look(self._collection(kind).get(ref))
-        self.views.setdefault(kind, {}).setdefault(ref, {})[look] = seen
+        self.views.setdefault(kind, {}).setdefault(look, {})[ref] = seen
         return seen
 
     def select(self, kind: str, select: Select) -> Chosen:
@@ -107,7 +108,7 @@ class Reads:
             return self._footprint
         own: dict[str, frozenset[Ref] | None] = {}
         for kind in self.seen:
-            own[kind] = frozenset((*self.lookups.get(kind, ()), *self.views.get(kind, ())))
+            own[kind] = frozenset(chain(self.lookups.get(kind, ()), *self.views.get(kind, {}).values()))
         own.update((kind, None) for kind, _, _ in (*self.selections, *self.matches))
         return own
 
@@ -171,11 +172,12 @@ def _still_found(lookups: dict[Ref, Any], now: Collection[Any], changed: frozens
     return all(now.get(ref) is found for ref, found in lookups.items())
 
 
-def _still_seen(views: dict[Ref, dict[Look, Any]], now: Collection[Any], changed: Iterable[Ref] | None) -> bool:
-    if changed is not None and views.keys().isdisjoint(changed):
-        return True
-    again = views if changed is None else [ref for ref in changed if ref in views]
-    return all(look(now.get(ref)) == seen for ref in again for look, seen in views[ref].items())
+def _still_seen(views: dict[Look, dict[Ref, Any]], now: Collection[Any], changed: Iterable[Ref] | None) -> bool:
+    for look, found in views.items():
+        again = found if changed is None else [ref for ref in changed if ref in found]
+        if any(look(now.get(ref)) != found[ref] for ref in again):
+            return False
+    return True
 
 
 def _still_matched(
