@@ -5,6 +5,7 @@ the object that says it, and once more to the virtual service on top. A route wi
 a delegated route that does not fit its parent is left out with a warning.
 """
 
+import sys
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
