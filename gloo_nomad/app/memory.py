@@ -19,7 +19,9 @@ _THRESHOLD: Final = 128 * 1024
 
 
 _SELDOM: Final = (20_000, 20, 50)
-"""Thresholds of ``gc``, in place of 700, 10 and 10."""
+"""Thresholds of ``gc`` until the first configuration is in service."""
+_USUAL: Final = (700, 10, 10)
+"""Python's own, for afterwards: without what stays, a collection is short, and garbage does not pile up."""
 
 
 def collect_seldom() -> None:
@@ -40,6 +42,7 @@ def settle() -> None:
     """Collects garbage, takes what is left out of later collections, and gives free memory back."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_USUAL)
     trim()
 
 
