@@ -12,7 +12,7 @@ from gloo_nomad.admin.anys import message_type
 from gloo_nomad.admin.redaction import Redactor
 from gloo_nomad.api.kinds import SECRET
 from gloo_nomad.api.refs import ObjectRef, Ref
-from gloo_nomad.proxies import Proxy
+from gloo_nomad.proxies import Proxy, VirtualHost
 from gloo_nomad.resources import PUSH_ORDER, Resource, XdsSnapshot
 from gloo_nomad.store.snapshot import ConfigSnapshot
 
@@ -69,6 +69,11 @@ def _dump_value(value: Any, redactor: Redactor) -> Any:
         return dump_message(value, redactor)
     if isinstance(value, (ObjectRef, Ref)):
         return str(value)
+    if isinstance(value, VirtualHost):
+        unpacked = {
+            field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.name != "packed"
+        }
+        return _dump_value({**unpacked, "message": value.message}, redactor)
     if dataclasses.is_dataclass(value):
         return {field.name: _dump_value(getattr(value, field.name), redactor) for field in dataclasses.fields(value)}
     if isinstance(value, Enum):

@@ -17,6 +17,7 @@ from gloo_nomad.demo.openbao import OpenBao
 from gloo_nomad.demo.processes import wait_until
 from gloo_nomad.resources import LISTENER
 from tests.daemon import NAMESPACE, Daemon
+from tests.faults import Proxy
 from tests.site import Place, direct, host, put_gateways
 from tests.xds_client import DeltaClient
 
@@ -42,7 +43,8 @@ def test_a_consul_that_comes_later(place: Place, new_consul: Callable[..., Consu
     settings = {"consul": {"httpAddress": f"127.0.0.1:{port}"}}
     daemon = place.start(settings=settings, roles=("gloo", "gateway", "discovery"), ready=False)
     wait_until(lambda: daemon.admin("/healthz")["status"] == "degraded", "the report", 10)
-    assert daemon.waiting_for() == ["consul-kv", "first configuration"]
+    missing = ["consul-kv", "first configuration"]
+    wait_until(lambda: daemon.waiting_for() == missing, "only Consul being missing", 10)
     assert f"127.0.0.1:{port}" in str(daemon.admin("/healthz"))
     assert first_listeners(daemon, 1.0) is None
     process = psutil.Process(daemon.server.pid)
@@ -61,20 +63,20 @@ def test_a_consul_that_comes_later(place: Place, new_consul: Callable[..., Consu
 
 def test_a_vault_that_comes_later(place: Place, new_openbao: Callable[..., OpenBao]) -> None:
     """Without Vault nothing is served, so that no Envoy loses a listener; what is served first has the certificate."""
-    port = place.free_port()
-    settings = {"vaultSecretSource": {"address": f"http://127.0.0.1:{port}", "accessToken": "root"}}
-    daemon = place.start(settings=settings, ready=False)
-    put_gateways(daemon, place.free_port(), place.free_port())
-    daemon.put("VirtualService", "plain", host("plain.test", direct("plain")))
-    daemon.put("VirtualService", "tls", host("tls.test", direct("tls"), tls="cert"))
-    missing = {"vault", "pki", "first configuration"}
-    wait_until(lambda: set(daemon.waiting_for()) == missing, "only what is in Vault being missing", 10)
-    assert first_listeners(daemon, 1.0) is None
-
-    vault = new_openbao(port=port)
+    vault = new_openbao()
     vault.put_secret(NAMESPACE, "cert", Authority().issue("tls.test").build_secret())
-    wait_until(lambda: daemon.waiting_for() == [], "being ready", 20)
-    assert len(first_listeners(daemon, 5.0) or []) == 2
+    with Proxy(vault.port) as proxy:
+        settings = {"vaultSecretSource": {"address": f"http://{proxy.address}", "accessToken": vault.token}}
+        with proxy.down():
+            daemon = place.start(settings=settings, ready=False)
+            put_gateways(daemon, place.free_port(), place.free_port())
+            daemon.put("VirtualService", "plain", host("plain.test", direct("plain")))
+            daemon.put("VirtualService", "tls", host("tls.test", direct("tls"), tls="cert"))
+            missing = {"vault", "pki", "first configuration"}
+            wait_until(lambda: set(daemon.waiting_for()) == missing, "only what is in Vault being missing", 10)
+            assert first_listeners(daemon, 1.0) is None
+        wait_until(lambda: daemon.waiting_for() == [], "being ready", 20)
+        assert len(first_listeners(daemon, 5.0) or []) == 2
 
 
 def test_settings_in_consul_count_from_the_beginning(place: Place, openbao: OpenBao) -> None:

@@ -17,10 +17,12 @@ from gloo_nomad.admin.metrics import Metrics
 from gloo_nomad.admin.server import build_app
 from gloo_nomad.admin.view import AdminView, Client, SourceState
 from gloo_nomad.api import codec, kinds
-from gloo_nomad.api.gen import settings_pb2
+from gloo_nomad.api.gen import proxy_pb2, settings_pb2
+from gloo_nomad.api.gen.http_listener_options_pb2 import HttpListenerOptions
+from gloo_nomad.api.gen.listener_options_pb2 import ListenerOptions, RouteConfigurationOptions
 from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.messages import to_bytes
-from gloo_nomad.proxies import Proxy
+from gloo_nomad.proxies import HttpGroup, Listener, Proxy, VirtualHost
 from gloo_nomad.reports import Problem, Severity
 from gloo_nomad.resources import CLUSTER, Resource, XdsSnapshot
 from gloo_nomad.serving import ServingError, serving
@@ -54,7 +56,7 @@ class World:
             published=lambda: self.published,
             snapshot=lambda: SNAPSHOT,
             settings=lambda: SETTINGS,
-            proxies=lambda: (Proxy(Ref("gloo-system", "gateway-proxy")),),
+            proxies=lambda: (PROXY,),
             xds=lambda: {ROLE: XDS},
             problems=lambda: self.problems,
             clients=lambda: self.clients,
@@ -79,6 +81,14 @@ SNAPSHOT = ConfigSnapshot(
             {Ref("ns", "a"): _object(kinds.UPSTREAM, {"static": {"hosts": [{"addr": "echo", "port": 80}]}})}
         ),
     }
+)
+HOST = proxy_pb2.VirtualHost(name="ns.web", domains=["web.test"])
+HOST.routes.add().direct_response_action.body = CANARY
+WEB = VirtualHost.of(ObjectRef("VirtualService", "ns", "web"), HOST)
+GROUP = HttpGroup(WEB.source, "routes", HttpListenerOptions(), (WEB,))
+PROXY = Proxy(
+    Ref("gloo-system", "gateway-proxy"),
+    (Listener(WEB.source, "web", "::", 80, ListenerOptions(), RouteConfigurationOptions(), False, (GROUP,)),),
 )
 XDS = XdsSnapshot({CLUSTER: {"a_ns": Resource("a_ns", "1", to_bytes(cluster_pb2.Cluster(name="a_ns")))}})
 Fetch = Callable[..., Any]
@@ -143,6 +153,7 @@ def test_snapshots_show_no_secret() -> None:
             for path, expected in (
                 ("/snapshots/config", '"addr": "echo"'),
                 ("/snapshots/proxies", "gloo-system.gateway-proxy"),
+                ("/snapshots/proxies", '"domains": ["web.test"]'),
                 ("/snapshots/xds", '"a_ns"'),
             ):
                 status, body = await fetch(path)
