@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -68,7 +69,8 @@ class Connection:
         """Sends one request and reads its whole answer."""
         sent = {"Host": self.host, **(headers or {})}
         try:
-            self._connection.request(method, path, body=body, headers=sent)
+            with suppress(BrokenPipeError):  # a server may refuse a body, and say so, before it has read all of it
+                self._connection.request(method, path, body=body, headers=sent)
             response = self._connection.getresponse()
             content = response.read()
         except http.client.HTTPException as failure:

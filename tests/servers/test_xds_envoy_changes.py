@@ -147,7 +147,11 @@ async def test_a_certificate_that_comes_late(
 @both
 @in_loop
 async def test_a_storm_of_publications(run_envoy: RunEnvoy, run_echo: RunEcho, delta: bool) -> None:
-    """Two hundred publications in a row end with the last one, without a rejection or an error in between."""
+    """Two hundred publications in a row end with the last one, without a rejection or an error in between.
+
+    As state of the world clusters are withdrawn with the response that no longer has them, before the routes that led
+    there are others: where publications follow each other closely there is a moment without a cluster.
+    """
     ports = [await asyncio.to_thread(run_echo, name) for name in ("one", "two")]
     async with serving(run_envoy, delta=delta, one=ports[0]) as (site, _):
         for number in range(200):
@@ -158,7 +162,7 @@ async def test_a_storm_of_publications(run_envoy: RunEnvoy, run_echo: RunEcho, d
             site.endpoints.pop(f"cluster-{number - 3}", None)
             site.publish()
             await asyncio.sleep(0)
-        assert set(await becomes(site, "two")) <= {"one"}
+        assert set(await becomes(site, "two")) <= ({"one"} if delta else {"one", "503"})
         await wait_for(lambda: all(state.is_current for state in site.world.cache.clients()[0].types))
         assert await served_by(site) == "two"
 
