@@ -30,7 +30,7 @@ def counted(daemon: Daemon, consul: ConsulAgent) -> Iterator[list[int]]:
     stopped = threading.Event()
 
     def count() -> None:
-        while not stopped.wait(0.1):
+        while not stopped.wait(0.02):
             open_ones = psutil.Process(daemon.server.pid).net_connections("tcp")
             found.append(sum(1 for each in open_ones if each.raddr and each.raddr.port == consul.port))
 
@@ -57,7 +57,7 @@ def test_connections_of_five_thousand_services(place: Place, new_consul: Callabl
         second = {"Node": "crowd", "Service": {"ID": "another", "Service": last, "Address": "127.0.0.2", "Port": 80}}
         consul.request("PUT", "catalog/register", json.dumps({**second, "SkipNodeUpdate": True}).encode())
         wait_until(lambda: instances(daemon, last) == 2, "another instance", PATIENCE)
-    assert len(connections) > 3
+    assert len(connections) > 10
     assert 50 < max(connections) <= MOST_CONNECTIONS
 
 
