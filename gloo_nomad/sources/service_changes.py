@@ -89,10 +89,8 @@ class ServiceChanges:
         return frozenset(changed)
 
     async def _compare_registrations(self) -> set[str]:
-        began = time.monotonic()
         before, now = self._seen_nodes or {}, await self._read_nodes()
         self._seen_nodes = now
-        self._rest = time.monotonic() - began
         return {
             service.name
             for node in before.keys() | now.keys()
@@ -101,8 +99,9 @@ class ServiceChanges:
         }
 
     async def _read_nodes(self) -> Mapping[str, Node]:
-        """What is registered on each node; tried until it could be read."""
+        """What is registered on each node; tried until it could be read. Only the last try makes up the rest."""
         while True:
+            began = time.monotonic()
             queue, found = list(self._nodes or ()), dict[str, Node]()
             try:
                 async with asyncio.TaskGroup() as group:
@@ -112,6 +111,7 @@ class ServiceChanges:
                 self._state.fail(self._part("registrations"), str(failures.exceptions[0]))
             else:
                 self._state.succeed(self._part("registrations"))
+                self._rest = time.monotonic() - began
                 return found
             await asyncio.sleep(_RETRY)
 

@@ -192,16 +192,20 @@ class VaultSecretsSource:
         return Change(self.name, SECRET.name, puts, deletes) if puts or deletes else None
 
     async def _poll(self) -> AsyncGenerator[Mapping[Ref, Entry], None]:
-        """Yields each successful reading; rests at least as long as the reading took."""
+        """Yields each successful reading; rests at least as long as the reading took, but not as long as an outage."""
         report = self.state.reporter(_PART)
         retrying = retry_for_ever(report)
         while True:
-            began = time.monotonic()
-            entries: Mapping[Ref, Entry] = await retrying(self._reader.read)
+            entries, took = await retrying(self._read_timed)
             report(None)
             yield entries
-            took = time.monotonic() - began
             await asyncio.sleep(max(self._refresh - took, took))
+
+    async def _read_timed(self) -> tuple[Mapping[Ref, Entry], float]:
+        """One reading, and the seconds that it took."""
+        began = time.monotonic()
+        entries = await self._reader.read()
+        return entries, time.monotonic() - began
 
 
 def _decode(ref: Ref, path: str, data: Mapping[str, Any], version: int) -> Entry:

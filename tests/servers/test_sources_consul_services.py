@@ -12,10 +12,13 @@ from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.sources.consul_catalog import ConsulCatalog, Names
 from gloo_nomad.store.services import Instance, Place
 from tests.consul_services import instances_of, listening, new_service, ports_of
+from tests.faults import Proxy, Status
 from tests.source_listener import open_client
 
 pytestmark = pytest.mark.consul
 
+OUTAGE = 12.0
+"""Seconds."""
 READINGS = ["", "consistent", "cached"]
 
 
@@ -130,6 +133,32 @@ def test_more_services_than_queries(consul: ConsulAgent) -> None:
             consul.deregister(f"{name}-{9000 + i}")
         for name in (names[0], names[-1]):
             consul.deregister(f"{name}-second")
+
+
+def test_an_outage_is_no_long_comparison(consul: ConsulAgent) -> None:
+    """With more services than queries changes are seen at once after nodes could not be read for a while."""
+    names = [f"sources-outage-{number}" for number in range(4)]
+    for number, name in enumerate(names):
+        consul.register(name, 9000 + number, instance=name)
+
+    async def run(proxy: Proxy) -> None:
+        async with listening(proxy.port, max_queries=2) as (source, listener):
+            source.want(frozenset(("", name) for name in names))
+            await listener.until(lambda: all(ports_of(listener, name) for name in names))
+            with proxy.fault("/v1/catalog/node-services/", Status(500)):
+                await asyncio.to_thread(consul.register, names[0], 9100, instance=names[0])
+                await listener.until(lambda: bool(source.state.last_error))
+                await asyncio.sleep(OUTAGE)
+            await listener.until(lambda: ports_of(listener, names[0]) == [9100])
+            await asyncio.to_thread(consul.register, names[0], 9101, instance=names[0])
+            await listener.until(lambda: ports_of(listener, names[0]) == [9101], seconds=OUTAGE / 2)
+
+    try:
+        with Proxy(consul.port) as proxy:
+            asyncio.run(run(proxy))
+    finally:
+        for name in names:
+            consul.deregister(name)
 
 
 def test_instances_stay_while_consul_is_away(new_consul: Callable[..., ConsulAgent]) -> None:

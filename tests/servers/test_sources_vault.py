@@ -24,6 +24,8 @@ pytestmark = pytest.mark.bao
 A = Ref("ns", "a")
 B = Ref("ns", "b")
 CANARY = "canary-9e03"
+OUTAGE = 12.0
+"""Seconds."""
 _numbers = itertools.count(1)
 
 POLICY = """
@@ -218,6 +220,28 @@ def test_outage_keeps_secrets(new_openbao: Callable[..., OpenBao]) -> None:
         assert CANARY not in str(logs)
 
     asyncio.run(run())
+
+
+def test_an_outage_is_no_long_reading(openbao: OpenBao) -> None:
+    """After a Vault was away it is looked at as often as before: not only once the same time has passed again."""
+    root = new_root()
+    openbao.put_secret("ns", "a", tls("1"), root=root)
+
+    async def run(proxy: Proxy) -> None:
+        client = VaultClient(VaultOptions(parse_address(proxy.address, 0), Token(openbao.token)))
+        async with Listener(VaultSecretsSource(client, VaultPlace(root_key=root), refresh=0.2)) as listener:
+            state = listener.source.state
+            await listener.listed()
+            with proxy.down():
+                await listener.until(lambda: bool(state.last_error))
+                await asyncio.sleep(OUTAGE)
+            await listener.until(lambda: not state.last_error)
+            await asyncio.to_thread(openbao.put_secret, "ns", "a", tls("2"), root=root)
+            await listener.until(lambda: key_of(listener, A) == "2", seconds=OUTAGE / 2)
+        await client.close()
+
+    with Proxy(openbao.port) as proxy:
+        asyncio.run(run(proxy))
 
 
 def test_namespaces_are_exact(openbao: OpenBao) -> None:
