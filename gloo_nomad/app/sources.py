@@ -197,12 +197,17 @@ class Sources:
                 tasks.create_task(follow_requests(self.engine, opened), name="wanted certificates")
 
     async def _pump_all(self, part: str, sources: list[Source]) -> None:
-        """Hands over what these sources say; what earlier ones said and none of these is forgotten at the end."""
+        """Hands over what these sources say; what earlier ones said and none of these is forgotten once all listed.
+
+        Returns when everything is to be read anew, whether all was listed or not; without sources, at once.
+        """
         self._states[part] = [source.state for source in sources]
         async with asyncio.TaskGroup() as tasks:
-            for source in sources:
-                tasks.create_task(self._pump(source), name=f"source {source.name}")
-            tasks.create_task(self._forget_others(part, sources), name=f"others {part}")
+            others = tasks.create_task(self._forget_others(part, sources), name=f"others {part}")
+            pumps = [tasks.create_task(self._pump(source), name=f"source {source.name}") for source in sources]
+            if pumps:
+                await asyncio.wait(pumps)
+                others.cancel()
 
     async def _forget_others(self, part: str, sources: list[Source]) -> None:
         names = {source.name for source in sources}

@@ -96,6 +96,29 @@ def test_recovery_replaces_what_was_kept(world: KeptWorld) -> None:
     assert daemon.server.running
 
 
+def test_a_consul_that_is_empty_at_first(world: KeptWorld) -> None:
+    """After a start without it nothing is taken away; what is written back later is read, and followed from there."""
+    daemon, site = world.open()
+    kv = world.consul.request("GET", f"kv/{daemon.root}?recurse")
+    world.consul.stop()
+    daemon.server.kill()
+    daemon = world.start()
+    world.consul = world.place.consul = world.new_consul(port=world.consul.port)
+    daemon = replace(daemon, consul=world.consul)
+    wait_until(lambda: "has no key below" in str(daemon.admin("/healthz")), "the report on the lost keys", 60)
+    world.check(site)
+
+    for pair in kv:
+        world.consul.put(pair["Key"], base64.b64decode(pair["Value"] or ""))
+    world.consul.register("echo", world.echo)
+    wait_until(lambda: sources_of(daemon) == [], "all being read", 60)
+    daemon.put("VirtualService", "new", host("new.test", direct("new")))
+    site.wait_for("new.test", 200, "new", 30)
+    daemon.delete("VirtualService", "plain")
+    site.wait_for(PLAIN, 404, seconds=30)
+    daemon.wait_status("VirtualService", "new", "Accepted")
+
+
 def test_without_a_key(world: KeptWorld) -> None:
     """Secrets are left out, which is said; all the rest is served, and no private key is on the disk."""
     world.environ = {}
