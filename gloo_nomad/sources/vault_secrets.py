@@ -196,8 +196,9 @@ class VaultSecretsSource:
         report = self.state.reporter(_PART)
         retrying = retry_for_ever(report)
         while True:
-            entries, took = await retrying(self._read_timed)
+            reading: tuple[Mapping[Ref, Entry], float] = await retrying(self._read_timed)
             report(None)
+            entries, took = reading
             yield entries
             await asyncio.sleep(max(self._refresh - took, took))
 
