@@ -4,7 +4,6 @@ A kind is watched by one query as long as it is small; ``kv_shards`` is for more
 """
 
 from collections.abc import AsyncGenerator
-from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,28 +43,26 @@ class PrefixKeys:
 
     def compare(self, pairs: tuple[KvPair, ...], *, trusted: bool) -> PrefixChange | None:
         """What is different now; None for nothing. An answer that is not *trusted* counts as different in full."""
-        written, gone = self._update(pairs, self.versions.keys(), trusted=trusted)
+        gone = frozenset(self.versions.keys() - {pair.key for pair in pairs})
+        written = self._update(pairs, gone, trusted=trusted)
         if not trusted:
             return PrefixChange(pairs, gone, complete=True, compare=True)
         return PrefixChange(written, gone) if written or gone else None
 
-    def compare_part(self, pairs: tuple[KvPair, ...], known: AbstractSet[str], *, trusted: bool) -> PrefixChange | None:
-        """The same for an answer about some of the keys, of which those *known* were there before."""
-        written, gone = self._update(pairs, known, trusted=trusted)
+    def compare_part(self, pairs: tuple[KvPair, ...], gone: frozenset[str], *, trusted: bool) -> PrefixChange | None:
+        """The same for an answer about some of the keys, and which are *gone*."""
+        written = self._update(pairs, gone, trusted=trusted)
         return PrefixChange(written, gone, compare=not trusted) if written or gone else None
 
-    def _update(
-        self, pairs: tuple[KvPair, ...], known: AbstractSet[str], *, trusted: bool
-    ) -> tuple[tuple[KvPair, ...], frozenset[str]]:
+    def _update(self, pairs: tuple[KvPair, ...], gone: frozenset[str], *, trusted: bool) -> tuple[KvPair, ...]:
+        """Those of the pairs that differ."""
         before = self.versions
-        now = {pair.key: pair.modify_index for pair in pairs}
-        gone = frozenset(known - now.keys())
         written = tuple(pair for pair in pairs if before.get(pair.key) != pair.modify_index) if trusted else pairs
         for key in gone:
             del self.versions[key], self.sizes[key]
-        self.versions.update(now)
+        self.versions.update((pair.key, pair.modify_index) for pair in pairs)
         self.sizes.update((pair.key, memoryview(pair.value).nbytes) for pair in written)
-        return written, gone
+        return written
 
 
 async def watch_prefix(

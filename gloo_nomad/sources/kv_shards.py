@@ -1,33 +1,33 @@
 """Watching the keys of one kind in shards: a change costs what its shard holds, not what the kind holds.
 
-A shard waits with ``?keys``, whose answer is small also when only the time ran out, so that its waits can be short, and
-reads its values when that wakes. One more ``?keys`` query on all of the kind finds names that no shard covers.
-Whatever is not simple ends it, and the kind is to be read as one again.
+How a shard is read says ``kv_shard_reader``. One more ``?keys`` query on all of the kind finds names that no shard
+covers. Whatever is not simple ends it, and the kind is to be read as one again.
 """
 
 import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from gloo_nomad.clients.blocking import Pace, Query, Report, Seen, watch_index
+from gloo_nomad.clients.blocking import Pace, Report, Seen, watch_index
 from gloo_nomad.clients.consul import ConsulClient
-from gloo_nomad.clients.consul_answers import KeysAnswer, KvAnswer
+from gloo_nomad.clients.consul_answers import KeysAnswer
 from gloo_nomad.clients.http import RateLimitedError, WorldError
 from gloo_nomad.sources.kv_connections import Connections
 from gloo_nomad.sources.kv_cut import Bounds, Shard, cut, extend, uncovered
 from gloo_nomad.sources.kv_names import ToldNames
 from gloo_nomad.sources.kv_prefix import SMALL_WAIT, PrefixChange, PrefixKeys
+from gloo_nomad.sources.kv_shard_reader import ShardAnswer, ShardReader
 from gloo_nomad.sources.source import cancel
 
 log = structlog.get_logger(__name__)
 
 _READS: Final = 8
-"""Shards of a kind that are read at a time."""
+"""Questions for values that a kind has open at a time."""
 _QUEUE: Final = 16
 
 
@@ -69,14 +69,14 @@ class _Watch:
     """A running shard, and which of the known keys are its own."""
 
     shard: Shard
-    keys: set[str]
+    keys: frozenset[str]
     task: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     watch: _Watch
-    seen: Seen[KvAnswer]
+    seen: Seen[ShardAnswer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +159,15 @@ class ShardedKeys:
 
     # --- what answers say
 
-    async def _compare(self, watch: _Watch, seen: Seen[KvAnswer]) -> PrefixChange | None:
+    async def _compare(self, watch: _Watch, seen: Seen[ShardAnswer]) -> PrefixChange | None:
         if self._running.get(watch.shard) is not watch:
             return None  # exchanged for another, which reads it all again
-        pairs = seen.answer.pairs
-        if not seen.trusted and (gone := watch.keys - {pair.key for pair in pairs}):
+        names = seen.answer.names
+        gone = watch.keys - names
+        if gone and not seen.trusted:
             await self._doubt(gone)
-        change = self.keys.compare_part(pairs, watch.keys, trusted=seen.trusted)
-        watch.keys = {pair.key for pair in pairs}
+        change = self.keys.compare_part(seen.answer.pairs, gone, trusted=seen.trusted)
+        watch.keys = names
         self._changed = self._changed or change is not None
         return change
 
@@ -227,7 +228,7 @@ class ShardedKeys:
         owned = {key for watch in self._running.values() for key in watch.keys}
         free = sorted(self.keys.versions.keys() - owned) if target else []
         for shard in sorted(target - self._running.keys()):
-            watch = self._running[shard] = _Watch(shard, set(_covered(free, shard)))
+            watch = self._running[shard] = _Watch(shard, frozenset(_covered(free, shard)))
             watch.task = asyncio.create_task(self._watch_shard(watch), name=f"{self.place.kind} {shard.prefix}")
             self.cutting.connections.opened(1)
 
@@ -235,39 +236,15 @@ class ShardedKeys:
 
     async def _watch_shard(self, watch: _Watch) -> None:
         shard, limit = watch.shard, self.cutting.wait
-        ask = self._query_key(shard.prefix) if shard.exact else self._query_prefix(shard.prefix)
+        reader = ShardReader(self.client, shard, self.cutting.bounds, self.keys.sizes, self._reading)
         try:
-            answers = watch_index(ask, lambda: limit, self._reporter(shard.prefix))
+            answers = watch_index(reader.ask, lambda: limit, self._reporter(shard.prefix), every=True)
             async with aclosing(answers):
                 async for seen in answers:
                     await self._heard.put(_Answer(watch, seen))
                     del seen  # as in watch_index: nothing may hold a large answer while the next one is waited for
         except Exception as failure:  # a defect, raised where the queue is read
             await self._heard.put(_Defect(failure))
-
-    def _query_prefix(self, prefix: str) -> Query[KvAnswer]:
-        """Waits for the names, and reads the values if anything may be different."""
-        names = frozenset[str]()
-
-        async def ask(index: int, wait: float) -> KvAnswer:
-            nonlocal names
-            if index:
-                told = await self.client.kv_keys(prefix, index, wait)
-                if told.index == index and names == frozenset(told.keys):
-                    return KvAnswer(index)
-            async with self._reading:
-                answer = await self.client.kv_list(prefix)
-            names = frozenset(pair.key for pair in answer.pairs)
-            # Names went and the index did not tell (see kv_names): this is news all the same.
-            return replace(answer, index=0) if answer.index == index else answer
-
-        return ask
-
-    def _query_key(self, key: str) -> Query[KvAnswer]:
-        async def ask(index: int, wait: float) -> KvAnswer:
-            return await self.client.kv_get(key, index, wait)
-
-        return ask
 
     async def _watch_names(self) -> None:
         pace, report = Pace(self.cutting.rest, 1), self._reporter(self.place.prefix)
