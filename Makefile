@@ -13,7 +13,7 @@ QUICK := not consul and not nomad and not bao and not envoy
 .PHONY: help setup lock proto docs servers check format test test-quick golden bench bench-check bench-page soak fuzz demo demo-nomad image test-containers audit sbom seed clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(BIN)/.ready ## make .venv with gloo-nomad, Envoy and OpenBao in it, from the lock file
 

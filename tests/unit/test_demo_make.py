@@ -19,6 +19,7 @@ _TOOLS = (
     "ln",
     "mkdir",
     "mv",
+    "readlink",
     "sha256sum",
     "sleep",
     "sort",
@@ -46,8 +47,9 @@ def _install(machine: Path, name: str, script: str) -> Path:
     return program
 
 
-def _run(machine: Path, script: str) -> subprocess.CompletedProcess[str]:
-    env = {"PATH": str(machine / "bin"), "HOME": str(machine), "XDG_CACHE_HOME": str(machine / "cache")}
+def _run(machine: Path, script: str, *folders: Path) -> subprocess.CompletedProcess[str]:
+    path = ":".join(map(str, (*folders, machine / "bin")))
+    env = {"PATH": path, "HOME": str(machine), "XDG_CACHE_HOME": str(machine / "cache")}
     line = ["bash", str(machine / "checkout/.ci" / script)]
     return subprocess.run(line, env=env, capture_output=True, check=False, timeout=60, text=True)
 
@@ -62,6 +64,19 @@ def test_installed_servers_are_linked(machine: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert (machine / "checkout/.servers/consul").readlink() == consul
     assert (machine / "checkout/.servers/nomad").readlink() == nomad
+
+
+def test_servers_on_the_path_are_not_linked_to_themselves(machine: Path) -> None:
+    """With ``.servers`` on PATH, as the line of ``make demo-nomad`` puts it there, a second run leaves it as it is."""
+    consul = _install(machine, "consul", "echo Consul v1.22.0")
+    nomad = _install(machine, "nomad", "echo Nomad v1.11.1")
+    servers = machine / "checkout/.servers"
+    _run(machine, "servers")
+
+    done = _run(machine, "servers", servers)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ((servers / "consul").readlink(), (servers / "nomad").readlink()) == (consul, nomad)
 
 
 def test_old_servers_without_go_are_one_clear_line(machine: Path) -> None:
