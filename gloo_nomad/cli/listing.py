@@ -7,13 +7,14 @@ from rich.text import Text
 
 from gloo_nomad.api.kinds import GATEWAY, KINDS, ROUTE_TABLE, UPSTREAM, UPSTREAM_GROUP, VIRTUAL_SERVICE, Kind
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.cli.output import print_table, styled_state
+from gloo_nomad.cli.output import count, print_table, styled_state
 from gloo_nomad.cli.place import Place, cannot, opened
 from gloo_nomad.cli.standing import INVALID, NO_STATUS, PENDING, Standing, standing_of
 from gloo_nomad.frontdoor.answers import describe_stored
 from gloo_nomad.frontdoor.objects import NOT_STORED, ObjectsError, Stored
 from gloo_nomad.reports import Problem
 from gloo_nomad.settings import DEFAULT_NAMESPACE
+from gloo_nomad.upstreams import nomad
 
 _SHOWN: Final = 4
 """So many domains, hosts or destinations stand in a line; of the rest only the number."""
@@ -108,7 +109,7 @@ def _of_upstream(message: Any) -> str:
     if which == "static":
         return _shortened([f"static {host.addr}:{host.port}" for host in message.static.hosts] or ["static"])
     if which == "consul":
-        return f"consul {message.consul.service_name}"
+        return f"{nomad.NOMAD if nomad.is_meant(message) else which} {message.consul.service_name}"
     return str(which)
 
 
@@ -120,7 +121,7 @@ def _of_upstream_group(message: Any) -> str:
 
 
 def _of_route_table(message: Any) -> str:
-    return str(len(message.routes))
+    return count(len(message.routes), "route")
 
 
 _COLUMNS: Final[Mapping[str, str]] = {

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Final
 
 import typer
+from typer.exceptions import TyperException
 
 from gloo_nomad import __version__
 from gloo_nomad.cli import commands
@@ -24,7 +25,7 @@ _EPILOG: Final = """
 
 gloo-nomad validate my-objects/   [dim]what is wrong with these files?[/dim]
 
-gloo-nomad run --config-dir my-objects/   [dim]serves a folder to Envoys at :9977[/dim]
+gloo-nomad run --config-dir my-objects/ --xds-bind 127.0.0.1:9977   [dim]serves a folder to Envoys[/dim]
 
 gloo-nomad bootstrap > envoy.yaml   [dim]what such an Envoy is started with: envoy -c envoy.yaml[/dim]
 
@@ -38,7 +39,6 @@ def build_app(verb: str = "") -> typer.Typer:
         name="gloo-nomad",
         help=_HELP,
         epilog=_EPILOG,
-        no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         add_completion=False,
@@ -75,8 +75,12 @@ def _modules(verb: str) -> list[ModuleType]:
 
 def main() -> None:
     """Runs the command line and exits."""
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        build_app(sys.argv[1] if len(sys.argv) > 1 else "")(prog_name="gloo-nomad")
+        sys.exit(build_app(arguments[0])(arguments, prog_name="gloo-nomad", standalone_mode=False))
+    except TyperException as failure:
+        _say(_misuse(failure))
+        sys.exit(failure.exit_code)
     except CommandError as failure:
         _say(str(failure))
         sys.exit(failure.code)
@@ -94,6 +98,17 @@ def main() -> None:
 
 def _say(text: str) -> None:
     print(f"gloo-nomad: {text}", file=sys.stderr)
+
+
+def _misuse(failure: TyperException) -> str:
+    """What is wrong with the command line, and how it is to be."""
+    said = " ".join(failure.format_message().replace("Value error, ", "").split()).removesuffix(".")
+    context = getattr(failure, "ctx", None)
+    if context is None:
+        return said
+    usage = " ".join(context.get_usage().split())
+    said += "" if said.endswith("?") else ";"
+    return f"{said} {usage[:1].lower()}{usage[1:]}, and {context.command_path} --help explains it"
 
 
 def _first_line(failure: BaseException) -> str:

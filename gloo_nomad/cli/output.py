@@ -85,6 +85,11 @@ def shown(ref: ObjectRef) -> str:
     return ref.name if ref.kind == UNKNOWN else f"{ref.kind}\n{ref.namespace}.{ref.name}"
 
 
+def named(ref: ObjectRef) -> str:
+    """The same in one line."""
+    return ref.name if ref.kind == UNKNOWN else str(ref)
+
+
 def styled_state(state: str) -> Text:
     """The state of a status in its colour."""
     return Text(state, _STATES.get(state, ""))

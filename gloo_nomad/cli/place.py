@@ -54,7 +54,8 @@ async def opened(place: Place, environ: Mapping[str, str] = os.environ) -> Async
 
     if place.config_dir is not None:
         if not place.config_dir.is_dir():
-            raise CommandError(f"the folder {place.config_dir} does not exist")
+            state = "is no folder" if place.config_dir.exists() else "does not exist"
+            raise CommandError(f"--config-dir: {place.config_dir} {state}")
         yield FolderObjects(place.config_dir)
         return
     async with opened_client(place, environ) as client:

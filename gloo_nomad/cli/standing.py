@@ -42,7 +42,7 @@ def _standings(statuses: Mapping[str, Any]) -> Iterator[Standing]:
     for status in statuses.values():
         if isinstance(status, Mapping):
             reason = status.get("reason") or status.get("message") or ""
-            yield Standing(_state(status.get("state", 0)), str(reason).strip())
+            yield Standing(_state(status.get("state", 0)), str(reason).strip().removeprefix("warning:").strip())
 
 
 def _state(written: Any) -> str:

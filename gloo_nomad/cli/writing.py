@@ -52,6 +52,8 @@ class Applied:
     outcomes: tuple[tuple[ObjectRef, str], ...] = ()
     """What was done with each object: created, updated, unchanged, or failed with a reason."""
     succeeded: bool = True
+    unreadable: bool = False
+    """Whether a document is no object."""
 
     def describe(self) -> dict[str, Any]:
         """The same as a document."""
@@ -65,7 +67,8 @@ class Applied:
         """Why it did not succeed, in one line."""
         if not self.outcomes:
             errors = sum(problem.severity >= Severity.ERROR for problem in self.problems)
-            return f"nothing was written because of {count(errors, 'error')}; --force writes all the same"
+            what = "the rest" if self.unreadable else "all the same"
+            return f"nothing was written because of {count(errors, 'error')}; --force writes {what}"
         failed = sum(outcome.startswith("failed") for _, outcome in self.outcomes)
         return f"{count(failed, 'object')} could not be written"
 
@@ -80,7 +83,8 @@ async def apply_documents(place: Place, documents: Sequence[Document], *, dry_ru
         async with opened(place) as store:
             problems = await _validate(store, documents)
             if is_rejected(problems) and not force:
-                return Applied(problems, succeeded=False)
+                unreadable = any(document.message is None for document in documents)
+                return Applied(problems, succeeded=False, unreadable=unreadable)
             outcomes = [await _write(store, document, dry_run=dry_run) for document in sorted(documents, key=_position)]
     except ObjectsError as failure:
         raise cannot(failure, place) from failure

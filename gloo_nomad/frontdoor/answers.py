@@ -59,8 +59,8 @@ def describe_stored(stored: Stored) -> dict[str, Any] | Problem:
         rejection = decoded.rejection or codec.Rejection("", "is no object")
         return Problem(Severity.ERROR, stored.kind.object_ref(stored.ref), rejection.path, rejection.message)
     document = codec.encode(decoded.message, decoded.status, kind=stored.kind)
-    document.setdefault("metadata", {})["resourceVersion"] = stored.version
-    return document
+    metadata = {**document.pop("metadata", {}), "resourceVersion": stored.version}
+    return {"metadata": metadata, **document}
 
 
 def etag(version: str) -> str:

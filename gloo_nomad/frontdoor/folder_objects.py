@@ -98,6 +98,8 @@ class FolderObjects:
     def _compare(self, kind: Kind, ref: Ref, expected: str) -> Path | None:
         """The object's file, if its version is the expected one."""
         found = self._find(kind, ref)
+        if found and found[1].unreadable:
+            raise UnavailableError(f"{kind.name} {ref} {found[1].unreadable}")
         version = found[1].version if found else ABSENT
         if version != expected:
             raise ConflictError(kind, ref, version)
@@ -113,15 +115,21 @@ def _folders(path: Path) -> list[Path]:
 def _read(kind: Kind, path: Path) -> Iterator[Stored]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
+            yield _unreadable(kind, path, f"is larger than {MAX_FILE_BYTES} bytes; split the file")
             return
         text = path.read_bytes()
     except FileNotFoundError:
         return
     except OSError as failure:
-        raise UnavailableError(f"{path} cannot be read: {failure.strerror}") from failure
+        yield _unreadable(kind, path, f"cannot be read: {failure.strerror}")
+        return
     keyed = named_by_key(path.absolute())
     for document in parse_documents(text, path.name, kind, keyed[1] if keyed else None):
         yield Stored(kind, _name(document, path), _version(text), document.text or text)
+
+
+def _unreadable(kind: Kind, path: Path, why: str) -> Stored:
+    return Stored(kind, Ref(path.parent.name, path.stem), _version(b""), b"", f"{why} ({path})")
 
 
 def _name(document: Document, path: Path) -> Ref:

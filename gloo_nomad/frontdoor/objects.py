@@ -32,9 +32,13 @@ class Stored:
     version: str
     """Changes with every write; never ``ABSENT``."""
     text: bytes = field(repr=False)
+    unreadable: str = ""
+    """Why the text is not known: the file may not be read, or is too long."""
 
     def decode(self) -> codec.Decoded:
         """The object, or why it is none."""
+        if self.unreadable:
+            return codec.Decoded(self.kind.object_ref(self.ref), None, codec.Rejection("", self.unreadable))
         return codec.decode(self.kind, self.text, self.ref)
 
 

@@ -20,5 +20,5 @@ def parse_address(address: str, field_name: str) -> tuple[str, int]:
     bracketed = host.startswith("[") and host.endswith("]")
     readable = separator and _PORT.fullmatch(port) and (bracketed or not set(":[]") & set(host))
     if not readable or int(port) > 65535:
-        raise SettingsError(f'{field_name}: "{address}" is not host:port; write for example 0.0.0.0:9977')
+        raise SettingsError(f'{field_name}: "{address}" is not host:port; write for example 127.0.0.1:9977')
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)

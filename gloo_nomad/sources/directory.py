@@ -11,18 +11,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from gloo_nomad.api.codec import Decoded, Rejection
 from gloo_nomad.api.kinds import Kind
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.sources.files import Layout, Stamp, list_files, read_objects
+from gloo_nomad.sources.files import RULE, Layout, Stamp, list_files, read_objects, stray_files
 from gloo_nomad.sources.folder_watch import identity, watch_folder, watch_for_folder
 from gloo_nomad.sources.source import SourceState
 from gloo_nomad.store.change import Change, Entry
+
+log = structlog.get_logger(__name__)
 
 SETTLE: Final = 0.04
 """Seconds without a write after which a file counts as written."""
 _MAX_SETTLE: Final = 50
 """How often to wait that long for a file that is written all the time."""
+_SHOWN: Final = 5
+"""So many files that are not read are named."""
 _RETRY: Final = 2.0
 """Seconds between attempts at a folder that exists and cannot be read."""
 
@@ -129,6 +135,7 @@ class DirectorySource:
         self._layout = Layout(tuple(kinds), root_key, bare)
         self._namespaces = frozenset(namespaces)
         self.state = SourceState(name, {kind.name for kind in self._layout.kinds})
+        self._strays: tuple[str, ...] = ()
 
     async def watch_changes(self) -> AsyncGenerator[Change, None]:
         """Yields all objects of each kind first, then what is different.
@@ -168,7 +175,16 @@ class DirectorySource:
                 break
         changes = await asyncio.to_thread(reader.read, stamps)
         self.state.succeed("folder")
+        await asyncio.to_thread(self._tell_strays)
         return changes
+
+    def _tell_strays(self) -> None:
+        """Logs which files are not read, when they are others. A folder of one kind leaves that to the one of all."""
+        strays = stray_files(self.folder, self._layout) if len(self._layout.kinds) > 1 else ()
+        if strays and strays != self._strays:
+            shown = [*strays[:_SHOWN], *([f"and {len(strays) - _SHOWN} more"] if len(strays) > _SHOWN else [])]
+            log.warning("files_not_read", folder=str(self.folder), files=shown, reason=RULE)
+        self._strays = strays
 
     async def _wait_for_folder(self) -> None:
         """Returns when it is worth looking again: at once if the folder is there."""

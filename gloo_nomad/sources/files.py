@@ -21,6 +21,10 @@ from gloo_nomad.api.refs import Ref
 MAX_FILE: Final = 16 * 1024 * 1024
 """Bytes of one file, which may hold many documents."""
 _SUFFIXES: Final = (".yaml", ".yml")
+_LIKELY: Final = (*_SUFFIXES, ".json")
+RULE: Final = (
+    "an object's file is <plural>/<namespace>/<name>.yaml, for example virtualservices/gloo-system/default.yaml"
+)
 
 
 class Stamp(NamedTuple):
@@ -67,6 +71,29 @@ def list_files(folder: Path, layout: Layout) -> dict[str, Stamp]:
     return dict(sorted(found.items()))
 
 
+def stray_files(folder: Path, layout: Layout) -> tuple[str, ...]:
+    """Files that look like objects and are where none is read: loose ones, without a namespace, or JSON.
+
+    ``gloo-nomad validate`` takes them all, so that it is easily thought that they are served.
+    """
+    places = ["", *(place for _, place in layout.folders() if place)]
+    found = {str(Path(place, name)) for place in places for name in _files(folder / place, _LIKELY)}
+    for _, place in layout.folders():
+        for namespace in _entries(folder / place):
+            inside = Path(place, namespace.name)
+            found |= {str(inside / name) for name in _files(folder / inside, (".json",))}
+    return tuple(sorted(found))
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """The names of files with these suffixes; hidden ones are none."""
+    return (
+        entry.name
+        for entry in _entries(folder)
+        if entry.name.endswith(suffixes) and not entry.name.startswith(".") and entry.is_file()
+    )
+
+
 def _stamps(folder: Path, kind: Kind, place: Path) -> Iterator[tuple[str, Stamp]]:
     for entry in _entries(folder / place):
         if entry.name.startswith(".") or not entry.name.endswith(_SUFFIXES):
@@ -98,7 +125,7 @@ def read_objects(folder: Path, path: str, stamp: Stamp, before: Mapping[Ref, Dec
     try:
         documents = split_documents(_read(folder / path))
     except (OSError, ValueError) as failure:
-        reason = failure.strerror if isinstance(failure, OSError) else str(failure)
+        reason = f"cannot be read: {failure.strerror}" if isinstance(failure, OSError) else str(failure)
         return {ref: _rejected(stamp.kind, ref, path, Rejection("", f"{reason}")) for ref in before or [fallback]}
     objects: dict[Ref, Decoded] = {}
     nameless: list[Rejection] = []

@@ -127,7 +127,7 @@ def test_apply_no_object(run: Run, tmp_path: Path, text: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     result = run("apply", str(tmp_path))
     assert result.exit_code == 1
-    assert str(result.exception) == "nothing was written because of 1 error; --force writes all the same"
+    assert str(result.exception) == "nothing was written because of 1 error; --force writes the rest"
 
 
 def test_table_of_objects(run: Run, consul: ConsulAgent, root_key: str) -> None:

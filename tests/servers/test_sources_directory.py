@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from gloo_nomad.api.kinds import CONFIG_KINDS, SECRET, UPSTREAM, VIRTUAL_SERVICE, Kind
 from gloo_nomad.api.refs import Ref
@@ -68,6 +69,30 @@ def test_both_layouts(tmp_path: Path) -> None:
             assert (port_of(listener, A), port_of(listener, B)) == (1, 2)
             assert sorted(change.kind for change in listener.changes) == sorted(kind.name for kind in CONFIG_KINDS)
             assert all(change.complete for change in listener.changes)
+
+    asyncio.run(run())
+
+
+def test_files_that_are_not_read_are_told(tmp_path: Path) -> None:
+    """A file that looks like an object and is where none is read is in the log, once, until others are."""
+    write(tmp_path, "upstreams/ns/a.yaml", upstream(A, 1))
+    write(tmp_path, "loose.yaml", upstream(B, 1))
+
+    def told(logged: list[Any]) -> list[Any]:
+        return [entry["files"] for entry in logged if entry["event"] == "files_not_read"]
+
+    async def run() -> None:
+        with capture_logs() as logged:
+            async with listening(tmp_path, CONFIG_KINDS) as listener:
+                assert told(logged) == [["loose.yaml"]]
+                write(tmp_path, "upstreams/ns/a.yaml", upstream(A, 2))
+                await listener.until(lambda: port_of(listener, A) == 2)
+                assert told(logged) == [["loose.yaml"]]
+                for number in range(6):
+                    write(tmp_path, f"upstreams/{number}.yaml", upstream(B, 1))
+                write(tmp_path, "upstreams/ns/a.yaml", upstream(A, 3))
+                await listener.until(lambda: port_of(listener, A) == 3)
+                assert told(logged)[-1][-1] == "and 2 more"
 
     asyncio.run(run())
 

@@ -223,6 +223,13 @@ def test_translate_errors(tmp_path: Path) -> None:
     assert result.stderr.startswith("error: VirtualService gloo-system.a: virtualHost.routes[0].matchers[0].regex: ")
 
 
+def test_translate_no_object(tmp_path: Path) -> None:
+    """What is no object is named by its file."""
+    write(tmp_path, {"a.yaml": VIRTUAL_SERVICE, "b.yaml": "a: ["})
+    result = run("translate", str(tmp_path))
+    assert result.stderr.startswith("error: b.yaml: not valid YAML: ")
+
+
 def test_settings_among_the_files(tmp_path: Path) -> None:
     """A Settings object among the files is in force."""
     settings = META.format("default") + "discoveryNamespace: elsewhere\n"
@@ -294,12 +301,28 @@ def test_failure_is_one_line() -> None:
 
 
 def test_wrong_usage() -> None:
-    """A misspelt verb or option is exit code 2, with help and without a traceback."""
-    for arguments in (("gte",), ("get", "vs", "--nope"), ("get",)):
+    """A wrong command line is exit code 2 and one line that says what is wrong and how it is written."""
+    for arguments, said in (
+        (("gte",), "No such command 'gte'"),
+        (("get", "vs", "--nope"), "No such option: --nope"),
+        (("get",), "Missing argument 'KIND'"),
+        (("get", "vs", "-o", "xml"), "'xml' is not one of 'table', 'json', 'yaml'"),
+        (("validate",), "Missing argument 'PATH'"),
+    ):
         done = command(*arguments)
+        (line,) = done.stderr.splitlines()
         assert done.returncode == 2
-        assert "Traceback" not in done.stderr
-        assert "Usage: gloo-nomad" in done.stderr
+        assert line.startswith("gloo-nomad: ")
+        assert said in line
+        assert " usage: gloo-nomad" in line
+        assert "Value error" not in line
+
+
+def test_alone() -> None:
+    """Without arguments the command explains itself."""
+    done = command()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "First steps" in done.stdout
 
 
 def test_defect(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_nobody_answers(free_port: Callable[[], int]) -> None:
     done = run_ready("--admin-address", f"127.0.0.1:{port}")
 
     assert done.returncode == 1
-    assert done.stderr.startswith(f"no answer from 127.0.0.1:{port}: ")
+    assert done.stderr == f"gloo-nomad: no answer from 127.0.0.1:{port}: Connection refused\n"
     assert not {"google.protobuf", "grpc", "gloo_nomad.api", "gloo_nomad.settings"} & set(done.stdout.split())
 
 

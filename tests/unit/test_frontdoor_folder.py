@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from gloo_nomad.api.codec import Rejection
 from gloo_nomad.api.kinds import SETTINGS, UPSTREAM, VIRTUAL_SERVICE
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.frontdoor import folder_objects
 from gloo_nomad.frontdoor.folder_objects import FolderObjects
 from gloo_nomad.frontdoor.objects import ABSENT, ConflictError, RefusedError, Stored, UnavailableError
 
@@ -131,3 +133,29 @@ def test_folder_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError) as failure:
         asyncio.run(FolderObjects(tmp_path).put_object(VIRTUAL_SERVICE, A, TEXT, ABSENT))
     assert "cannot be written" in str(failure.value)
+
+
+@pytest.mark.parametrize("mistake", ["forbidden", "huge"])
+def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
+    """A file that cannot be read is an object with that problem; the others are listed, and it is not written over."""
+    put(tmp_path, "virtualservices/ns/b.yaml", TEXT.replace(b"name: a", b"name: b"))
+    file = put(tmp_path, "virtualservices/ns/a.yaml", TEXT + b"# long" * 20)
+    reason = f"is larger than 100 bytes; split the file ({file})"
+    if mistake == "huge":
+        monkeypatch.setattr(folder_objects, "MAX_FILE_BYTES", 100)
+    else:
+        file.unlink()
+        file.symlink_to("/proc/self/mem")  # a file that nobody can read from its beginning, not even root
+        reason = f"cannot be read: Input/output error ({file})"
+    store = FolderObjects(tmp_path)
+
+    found = asyncio.run(store.list_objects(VIRTUAL_SERVICE))
+
+    assert [(stored.ref.name, stored.decode().rejection) for stored in found] == [
+        ("a", Rejection("", reason)),
+        ("b", None),
+    ]
+    assert get(tmp_path, Ref("ns", "b")) is not None
+    with pytest.raises(UnavailableError) as failure:
+        asyncio.run(store.put_object(VIRTUAL_SERVICE, A, TEXT, found[0].version))
+    assert str(failure.value) == f"VirtualService ns.a {reason}"

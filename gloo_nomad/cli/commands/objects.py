@@ -8,7 +8,7 @@ import typer
 
 from gloo_nomad.api.kinds import KINDS, SECRET, Kind
 from gloo_nomad.cli.errors import FAILED, CommandError
-from gloo_nomad.cli.output import FORMAT, Format, print_data, print_problems, print_table
+from gloo_nomad.cli.output import FORMAT, Format, named, print_data, print_problems, print_table
 from gloo_nomad.cli.place import CONFIG_DIR, CONSUL_ADDRESS, CONSUL_TOKEN, ROOT_KEY, Place
 
 POSITION: Final = 30
@@ -48,7 +48,9 @@ def get(
     from gloo_nomad.cli import listing
 
     place = Place(consul_address, consul_token, root_key, config_dir)
-    kinds = listing.storable_kinds() if kind == "all" and not name else (_kind(kind),)
+    if kind == "all" and name:
+        raise CommandError(f'"all" takes no name; say of which kind {name} is: gloo-nomad get vs {name}')
+    kinds = listing.storable_kinds() if kind == "all" else (_kind(kind),)
     found = asyncio.run(listing.fetch(place, kinds, namespace, name))
     if name and not found:
         raise CommandError(f"there is no {kinds[0].name} {namespace or DEFAULT_NAMESPACE}.{name} in {place}")
@@ -87,7 +89,7 @@ def apply(
     if output is Format.TABLE:
         print_problems(result.problems, output)
         if result.outcomes:
-            print_table(("OBJECT", "RESULT"), [(str(ref), outcome) for ref, outcome in result.outcomes])
+            print_table(("OBJECT", "RESULT"), [(named(ref), outcome) for ref, outcome in result.outcomes])
     else:
         print_data(result.describe(), output)
     if not result.succeeded:

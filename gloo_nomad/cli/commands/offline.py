@@ -7,7 +7,7 @@ from typing import Final
 import typer
 
 from gloo_nomad.cli.errors import FAILED, CommandError
-from gloo_nomad.cli.output import FORMAT, Format, print_data, print_problems, print_table, summary
+from gloo_nomad.cli.output import FORMAT, Format, named, print_data, print_problems, print_table, summary
 from gloo_nomad.reports import describe_problem, is_rejected
 
 POSITION: Final = 20
@@ -71,6 +71,6 @@ def translate(
     else:
         print_data(dumped, output)
     for problem in result.problems:
-        print(f"{problem.severity.name.lower()}: {problem.ref}: {problem}", file=sys.stderr)
+        print(f"{problem.severity.name.lower()}: {named(problem.ref)}: {problem}", file=sys.stderr)
     if is_rejected(result.problems):
         raise typer.Exit(FAILED)

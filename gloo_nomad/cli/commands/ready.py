@@ -42,8 +42,8 @@ def ready(
         answer = connection.getresponse()
         told = answer.read(4096).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as failure:
-        typer.echo(f"no answer from {admin_address}: {failure}", err=True)
-        raise typer.Exit(FAILED) from failure
+        reason = getattr(failure, "strerror", None) or failure
+        raise CommandError(f"no answer from {admin_address}: {reason}") from failure
     finally:
         connection.close()
     typer.echo(told)

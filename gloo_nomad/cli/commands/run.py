@@ -107,7 +107,8 @@ def _check_arguments(roles: Iterable[str], known: Iterable[str], config_dir: str
     if unknown:
         raise CommandError(f'there is no role "{unknown[0]}"; known are {", ".join(known)}')
     if config_dir and not Path(config_dir).is_dir():
-        raise CommandError(f"--config-dir: there is no folder {config_dir}; create it, or correct the path")
+        reason = f"{config_dir} is no folder" if Path(config_dir).exists() else f"there is no folder {config_dir}"
+        raise CommandError(f"--config-dir: {reason}; create it, or correct the path")
 
 
 def _first_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
