@@ -204,7 +204,6 @@ class Root(msgspec.Struct, frozen=True, rename="pascal"):
 class RootsAnswer(msgspec.Struct, frozen=True, rename="pascal"):
     """The roots of the mesh: the active one, and earlier ones as long as certificates of theirs may be in use."""
 
-    trust_domain: str
     roots: tuple[Root, ...]
     index: int = 0
 

@@ -29,6 +29,7 @@ from gloo_nomad.demo.stage import Ports
 from tests.e2e.scene import to_upstream
 from tests.nomad_jobs import echo_job, run_job
 from tests.site import REF, host
+from tests.workload_identity import consul_block, give_policies, trust_nomad, vault_block
 
 pytestmark = [pytest.mark.consul, pytest.mark.nomad, pytest.mark.bao, pytest.mark.envoy]
 
@@ -40,28 +41,6 @@ VIRTUAL_SERVICE: Final = f"{_STORED}default"
 _AGENT_RULES: Final = (
     'agent_prefix "" {policy = "read"} node_prefix "" {policy = "read"} service_prefix "" {policy = "write"}'
 )
-_NOMAD: Final = """
-consul {{
-  address = "{consul}"
-  token   = "{token}"
-  service_identity {{
-    aud = ["consul.io"]
-    ttl = "1h"
-  }}
-  task_identity {{
-    aud = ["consul.io"]
-    ttl = "1h"
-  }}
-}}
-vault {{
-  enabled = true
-  address = "{vault}"
-  default_identity {{
-    aud = ["vault.io"]
-    ttl = "1h"
-  }}
-}}
-"""
 
 
 @pytest.fixture
@@ -78,7 +57,7 @@ def cluster(
     bao = new_openbao()
     wait_until(lambda: _has_acl(consul), "Consul's ACLs", 30.0)
     token = _create_agent_token(consul)
-    config = _NOMAD.format(consul=consul.address, token=token, vault=bao.address)
+    config = consul_block(consul, token) + vault_block(bao)
     with tempfile.TemporaryDirectory(prefix="nomad-", ignore_cleanup_errors=True) as short:
         nomad = new_nomad(config=config, token=str(uuid4()), data=Path(short))
         _trust_identities(nomad, consul, bao)
@@ -109,21 +88,13 @@ def _create_agent_token(consul: ConsulAgent) -> str:
 
 def _trust_identities(nomad: NomadAgent, consul: ConsulAgent, bao: OpenBao) -> None:
     """Nomad's own set-up of the others; then the job's policies take the place of those that it made."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**consul.environment, **bao.environment}.items():
-            patch.setenv(name, value)
-        for server in ("consul", "vault"):
-            nomad.command("setup", server, "-y", "-jwks-url", f"{nomad.address}/.well-known/jwks.json")
+    trust_nomad(nomad, consul, bao)
     of_job = ("-namespace", "default", "-job", "gloo")
     nomad.command("acl", "policy", "apply", *of_job, POLICY, str(JOBS / "gloo-nomad-policy.hcl"))
     _put(consul, "policy", {"Name": POLICY, "Rules": (JOBS / "gloo-consul-policy.hcl").read_text()})
     role = consul.request("GET", "acl/role/name/nomad-default-tasks")
     _put(consul, f"role/{role['ID']}", {"Name": role["Name"], "Policies": [{"Name": POLICY}]})
-    made = bao.request("GET", "auth/jwt-nomad/role/nomad-workloads").json()["data"]
-    kept = ("role_type", "bound_audiences", "user_claim", "user_claim_json_pointer", "claim_mappings", "token_period")
-    bao.request(
-        "POST", f"auth/jwt-nomad/role/{POLICY}", {"token_policies": [POLICY], **{name: made[name] for name in kept}}
-    )
+    give_policies(bao, POLICY)
 
 
 def _task_environments(nomad: NomadAgent) -> dict[str, dict[str, str]]:

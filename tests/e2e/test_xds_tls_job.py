@@ -25,22 +25,13 @@ from gloo_nomad.demo.processes import ServerError, wait_until
 from gloo_nomad.demo.stage import Ports
 from gloo_nomad.resources import CLUSTER
 from tests.vault_pki import enable_pki
+from tests.workload_identity import give_policies, trust_nomad, vault_block
 from tests.xds_client import DeltaClient
 
 pytestmark = [pytest.mark.consul, pytest.mark.nomad, pytest.mark.bao, pytest.mark.envoy]
 
 START_SECONDS: Final = 120.0
 PROXY: Final = "gateway-proxy"
-_NOMAD: Final = """
-vault {{
-  enabled = true
-  address = "{vault}"
-  default_identity {{
-    aud = ["vault.io"]
-    ttl = "1h"
-  }}
-}}
-"""
 
 
 @pytest.fixture
@@ -51,25 +42,16 @@ def cluster(
 ) -> Iterator[Cluster]:
     """Agents, and a Vault that trusts Nomad's identities."""
     consul, bao = new_consul(), new_openbao()
-    nomad = new_nomad(config=_NOMAD.format(vault=bao.address), consul=consul)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in bao.environment.items():
-            patch.setenv(name, value)
-        nomad.command("setup", "vault", "-y", "-jwks-url", f"{nomad.address}/.well-known/jwks.json")
+    nomad = new_nomad(config=vault_block(bao), consul=consul)
+    trust_nomad(nomad, bao)
     yield Cluster(consul, nomad, bao)
     for job in ("gloo", "echo"):
         nomad.command("job", "stop", "-purge", "-detach", job)
     wait_until(lambda: consul.passing("gateway-proxy") == [], "the end of the job", 60.0)
 
 
-def _trust_jobs(bao: OpenBao) -> None:
-    """Roles of Nomad's identities with the policies of the same names, and a PKI engine for both certificates."""
-    made = bao.request("GET", "auth/jwt-nomad/role/nomad-workloads").json()["data"]
-    names = ("role_type", "bound_audiences", "user_claim", "user_claim_json_pointer", "claim_mappings", "token_period")
-    for policy in (POLICY, PROXY):
-        bao.write_policy(policy, (JOBS / f"{policy}-policy.hcl").read_text())
-        kept = {name: made[name] for name in names}
-        bao.request("POST", f"auth/jwt-nomad/role/{policy}", {"token_policies": [policy], **kept})
+def _enable_pki(bao: OpenBao) -> None:
+    """An engine that issues the certificates of gloo and of Envoys."""
     enable_pki(bao, "pki")
     for role in ("gloo-xds", PROXY):
         allowed = {"allowed_domains": [f"{role}.service.consul"], "allow_bare_domains": True, "max_ttl": "72h"}
@@ -83,7 +65,8 @@ def test_envoys_connect_over_mutual_tls(cluster: Cluster, tmp_path: Path, envoy_
     roots = tmp_path / "authority.pem"
     roots.write_text(authority.certificate)
     cluster.openbao.put_secret(*seed.CERTIFICATE, authority.issue("localhost").build_secret())
-    _trust_jobs(cluster.openbao)
+    give_policies(cluster.openbao, POLICY, PROXY)
+    _enable_pki(cluster.openbao)
     put_seed(cluster.consul, http=ports.http, https=ports.https)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ENVOY", str(envoy_binary))

@@ -44,4 +44,4 @@ def test_keys_are_not_in_representations() -> None:
 def test_roots_have_one_order() -> None:
     """The order in which Consul names roots, and spaces around them, make no other text."""
     one, two = Root("1\n"), Root("2", active=True)
-    assert RootsAnswer("t", (one, two)).pem == RootsAnswer("t", (two, one, two)).pem == "1\n2\n"
+    assert RootsAnswer((one, two)).pem == RootsAnswer((two, one, two)).pem == "1\n2\n"
