@@ -35,6 +35,7 @@ from tests.benchmarks.measure import (
     start_gloo,
     subscribe_routes,
     wait_for,
+    wait_for_statuses,
     warm_up_seconds,
 )
 from tests.benchmarks.objects import GATEWAY_KEY, ROUTES, configuration, virtual_service_key
@@ -90,6 +91,7 @@ class Bench:
             try:
                 await first_answer(self.port, host_name(ALWAYS), "/part-0", 300.0)
                 start = time.perf_counter() - started
+                await asyncio.to_thread(wait_for_statuses, self.consul)
                 await asyncio.sleep(warm_up_seconds(self.size))
                 await settle(self.gloo)
                 both = (self.gloo, psutil.Process(envoy.server.pid))

@@ -8,20 +8,24 @@ import statistics
 import sys
 import time
 import urllib.request
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.demo.ports import free_port
-from gloo_nomad.demo.processes import ServerProcess, start_process, wait_ready
+from gloo_nomad.demo.processes import ServerProcess, start_process, wait_ready, wait_until
 from gloo_nomad.envoy.names import split_routes_name
 from gloo_nomad.resources import ROUTES, VIRTUAL_HOST
 from tests.xds_client import DeltaClient
 
 ROUTE_CONFIG = "listener-::-8080-routes"
+ROOT = "gloo/"
+OWN_KEYS = "gloo/gloo-nomad/"
+"""Of the program, such as its locks."""
 PREFIX = "gloo/gateway.solo.io/v1/VirtualService/"
 TRANSACTION = 64
 READS = 7
@@ -30,6 +34,7 @@ SETTLE_SECONDS = 300.0
 SHARD_KEYS = 250
 SHARD_SECONDS = 25.0
 """Kinds with more keys are cut into shards when the program has run for 20 seconds."""
+_STATUS = b"namespacedStatuses"
 
 
 def start_gloo(
@@ -79,8 +84,28 @@ async def wait_for(client: DeltaClient, needle: bytes, within: float) -> int:
             return sum(map(len, arrived))
 
 
+def wait_for_statuses(consul: ConsulAgent) -> None:
+    """Returns when all objects have a status. They are written after serving, with pauses in which nobody works.
+
+    All objects are read but twice or so; in between it is the last one of those that had none.
+    """
+    while missing := _without_status(consul):
+        wait_until(partial(_has_status, consul, missing[-1]), f"the status of {missing[-1]}", SETTLE_SECONDS)
+
+
+def _has_status(consul: ConsulAgent, key: str) -> bool:
+    return _STATUS in (consul.get(key) or b"")
+
+
+def _without_status(consul: ConsulAgent) -> list[str]:
+    """The keys of objects that have none."""
+    with urllib.request.urlopen(f"http://{consul.address}/v1/kv/{ROOT}?recurse", timeout=60) as answer:
+        pairs = [pair for pair in json.load(answer) if not pair["Key"].startswith(OWN_KEYS)]
+    return [pair["Key"] for pair in pairs if _STATUS not in b64decode(pair["Value"] or "")]
+
+
 async def settle(process: psutil.Process) -> None:
-    """Waits until the process has nothing to do any more: statuses are written after serving."""
+    """Waits until the process has nothing to do any more, a change's status included."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
         before = cpu_seconds(process)

@@ -26,6 +26,7 @@ from tests.benchmarks.measure import (
     start_gloo,
     subscribe_routes,
     wait_for,
+    wait_for_statuses,
     warm_up_seconds,
 )
 from tests.benchmarks.objects import virtual_service_key
@@ -109,7 +110,8 @@ class World:
         await wait_for(self.client, f"vs-{self.layout.size - 1:05d}".encode(), PATIENCE)
 
     def warm_up(self) -> None:
-        """Waits until the daemon does what it does in the long run."""
+        """Waits until the daemon does what it does in the long run: all statuses are written, kinds are cut."""
+        wait_for_statuses(self.consul)
         time.sleep(max(0.0, self._started + warm_up_seconds(self.layout.size) - time.perf_counter()))
         self.settle()
 
