@@ -40,6 +40,17 @@ class VaultOptions:
         return f"VaultOptions(address={str(self.address)!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class KvEngine:
+    """A KV engine: its version, 1 or 2, and the UUID that it got when it was mounted; empty if that is not known.
+
+    Another Vault has another one, and so has an engine that was mounted anew. A restored snapshot brings it back.
+    """
+
+    version: int
+    uuid: str = ""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class StoredSecret:
     """A secret as it is stored, and its version (0 where the engine keeps none)."""
@@ -86,13 +97,13 @@ class VaultClient:
         self._threads.close()
         self._session.close()
 
-    async def kv_version(self, mount: str) -> int:
-        """Which KV engine is mounted there: 1 or 2. Version 2 where the token may not know."""
+    async def kv_engine(self, mount: str) -> KvEngine:
+        """Which KV engine is mounted there. Where the token may not know: one of version 2."""
         target = f"/v1/sys/internal/ui/mounts/{mount}"
         try:
-            return await self._call(f"mount {mount}", lambda: _kv_version(self._api.adapter.get(target)))
+            return await self._call(f"mount {mount}", lambda: _kv_engine(self._api.adapter.get(target)))
         except ForbiddenError:
-            return 2
+            return KvEngine(2)
 
     async def list_names(self, mount: str, path: str, version: int = 2) -> tuple[str, ...]:
         """The names below a path, folders with a slash at their end; none for a path that does not exist.
@@ -232,9 +243,10 @@ class VaultClient:
         return await self._threads.call(what, function, translate_failure)
 
 
-def _kv_version(answer: Any) -> int:
-    options = answer["data"].get("options") or {}
-    return 1 if str(options.get("version", "1")) == "1" else 2
+def _kv_engine(answer: Any) -> KvEngine:
+    data = answer["data"]
+    options = data.get("options") or {}
+    return KvEngine(1 if str(options.get("version", "1")) == "1" else 2, str(data.get("uuid") or ""))
 
 
 def _current_version(metadata: Mapping[str, Any]) -> int:

@@ -5,7 +5,7 @@ is read when its version is another one. OpenBao gives the versions with the lis
 Vault they are asked one by one. The first version of the engine has none: there every secret is read.
 
 A Vault that is sealed, slow or forbids is not an empty one: as long as it cannot be read nothing is said, and what was
-known stays in service. Nor is one that is empty after it could not be read.
+known stays in service. Nor is one that is empty after it could not be read, unless its engine is still the same one.
 """
 
 import asyncio
@@ -22,13 +22,14 @@ from gloo_nomad.api.kinds import SECRET
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.clients.blocking import retry_for_ever
 from gloo_nomad.clients.http import BadAnswerError, ForbiddenError
-from gloo_nomad.clients.vault import VaultClient
+from gloo_nomad.clients.vault import KvEngine, VaultClient
 from gloo_nomad.sources.source import SourceState, cancel, raise_defects
 from gloo_nomad.store.change import Change, Entry
 
 REFRESH: Final = 3.0
 _PART: Final = "secrets"
 _CONCURRENCY: Final = 4
+_UNASKED: Final = KvEngine(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +54,30 @@ class SecretsReader:
     client: VaultClient
     place: VaultPlace
     namespaces: frozenset[str]
-    engine: int = 0
-    """The KV engine's version; 0 until it is known."""
+    engine: KvEngine = _UNASKED
+    """What is read from."""
     lists_versions: bool = True
     """Whether the server gives versions with a list; taken as true until it is known better."""
     known: dict[Ref, Entry] = field(default_factory=dict)
     """The secrets of the last reading."""
+    _known_in: str = ""
+    """The UUID of the engine that they were read from; empty if nobody knows."""
     _trusted: bool = False
 
     async def read(self) -> dict[Ref, Entry]:
         """All secrets as they are now. Raises ``WorldError``.
 
-        After a failure all are read anew, whatever their versions: it may be another Vault, or a restored one.
+        After a failure all are read anew, whatever their versions: it may be another Vault, or a restored one. If all
+        are gone then, that is believed of the same engine only.
         """
         trusted, self._trusted = self._trusted, False
         if not trusted:
-            self.engine = self.place.engine or await self.client.kv_version(self.place.mount)
-            self.lists_versions = self.engine == 2
+            self.engine = await self._find_engine()
+            self.lists_versions = self.engine.version == 2
         versions = await self._list()
         before, found = self.known, dict[Ref, Entry]()
-        if before and not versions and not trusted:
+        same = trusted or (self.engine.uuid != "" and self.engine.uuid == self._known_in)
+        if before and not versions and not same:
             raise BadAnswerError(
                 f"Vault at {self.client.options.address} has no secret below {self.place.mount}/{self.place.folder}, "
                 f"where there were {len(before)} before it failed; they stay in service until there is one again"
@@ -88,12 +93,18 @@ class SecretsReader:
 
         await _all_or_first_failure(work() for _ in range(min(_CONCURRENCY, len(pending))))
         self.known = dict(sorted(found.items()))
-        self._trusted = True
+        self._known_in, self._trusted = self.engine.uuid, True
         return self.known
+
+    async def _find_engine(self) -> KvEngine:
+        """Vault is not asked where the settings say the version: its policies may forbid the question."""
+        if self.place.engine:
+            return KvEngine(self.place.engine)
+        return await self.client.kv_engine(self.place.mount)
 
     async def _list(self) -> dict[Ref, int | None]:
         """The names of all secrets in the watched namespaces, with their versions if those come with the list."""
-        names = await self.client.list_names(self.place.mount, self.place.folder, self.engine)
+        names = await self.client.list_names(self.place.mount, self.place.folder, self.engine.version)
         found: dict[Ref, int | None] = {
             Ref("", name): None for name in names if not name.endswith("/") and not self.namespaces
         }
@@ -109,7 +120,7 @@ class SecretsReader:
             versions = await self.client.list_versions(self.place.mount, path)
             if versions is not None:
                 return versions
-        names = await self.client.list_names(self.place.mount, path, self.engine)
+        names = await self.client.list_names(self.place.mount, path, self.engine.version)
         self.lists_versions = self.lists_versions and not names
         return {name: None for name in names if not name.endswith("/")}
 
@@ -120,13 +131,13 @@ class SecretsReader:
         """
         path = "/".join(part for part in (self.place.folder, ref.namespace, ref.name) if part)
         try:
-            if version is None and self.engine == 2 and known is not None and known.version:
+            if version is None and self.engine.version == 2 and known is not None and known.version:
                 version = await self._version(path)
             if version == 0:
                 return None
             if known is not None and version == known.version and not _is_forbidden(known):
                 return known
-            stored = await self.client.read_secret(self.place.mount, path, self.engine)
+            stored = await self.client.read_secret(self.place.mount, path, self.engine.version)
         except ForbiddenError:
             message = f"Vault forbids to read {self.place.mount}/{path}; grant read on it in the policy of the token"
             return last if last and last.value is not None else Entry(None, Rejection("", message))

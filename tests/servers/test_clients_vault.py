@@ -73,8 +73,10 @@ def test_first_engine(openbao: OpenBao) -> None:
     openbao.request("POST", "old/x/a", {"k": "v"})
 
     async def scenario(client: VaultClient) -> None:
-        assert await client.kv_version("old") == 1
-        assert await client.kv_version("secret") == 2
+        old, standard = await client.kv_engine("old"), await client.kv_engine("secret")
+        assert (old.version, standard.version) == (1, 2)
+        assert old.uuid
+        assert old.uuid != standard.uuid
         assert await client.list_names("old", "x", 1) == ("a",)
         stored = await client.read_secret("old", "x/a", 1)
         assert stored
@@ -108,7 +110,7 @@ def test_environment_is_not_read(openbao: OpenBao, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
 
     async def known(client: VaultClient) -> None:
-        assert await client.kv_version("secret") == 2
+        assert (await client.kv_engine("secret")).version == 2
 
     async def anonymous(client: VaultClient) -> None:
         with pytest.raises(ForbiddenError):

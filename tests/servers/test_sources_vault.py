@@ -244,6 +244,66 @@ def test_an_outage_is_no_long_reading(openbao: OpenBao) -> None:
         asyncio.run(run(proxy))
 
 
+@pytest.mark.parametrize("engine", [0, 2], ids=["asked", "told"])
+def test_deleted_while_vault_is_away(openbao: OpenBao, engine: int) -> None:
+    """No secret is left: believed if the engine says that it is the same one, and not if it is not asked."""
+    root = new_root()
+    openbao.put_secret("ns", "a", tls("1"), root=root)
+
+    async def run(proxy: Proxy) -> None:
+        client = VaultClient(VaultOptions(parse_address(proxy.address, 0), Token(openbao.token)))
+        place = VaultPlace(root_key=root, engine=engine)
+        async with Listener(VaultSecretsSource(client, place, refresh=0.2)) as listener:
+            state = listener.source.state
+            await listener.listed()
+            with proxy.down():
+                await listener.until(lambda: bool(state.last_error))
+                await asyncio.to_thread(openbao.delete_secret, "ns", "a", root=root)
+            if engine:
+                await listener.until(lambda: "has no secret below" in state.last_error)
+                await listener.quiet(3)
+                assert key_of(listener, A) == "1"
+            else:
+                await listener.until(lambda: listener.entry(SECRET, A) is None)
+                assert state.last_error == ""
+        await client.close()
+
+    with Proxy(openbao.port) as proxy:
+        asyncio.run(run(proxy))
+
+
+def test_an_engine_mounted_anew(openbao: OpenBao) -> None:
+    """It is another one: that it is empty after it could not be read is not believed, however often it is seen."""
+    place = VaultPlace(mount="anew")
+
+    def mount() -> None:
+        openbao.request("POST", "sys/mounts/anew", {"type": "kv", "options": {"version": "2"}})
+
+    def put(key: str) -> None:
+        data = {"metadata": {"name": "a", "namespace": "ns"}, **tls(key)}
+        openbao.request("POST", f"anew/data/{place.folder}/ns/a", {"data": data})
+
+    async def run() -> None:
+        async with listening(openbao, place, refresh=0.2) as listener:
+            state = listener.source.state
+            await listener.until(lambda: key_of(listener, A) == "1")
+            await asyncio.to_thread(openbao.request, "DELETE", "sys/mounts/anew")
+            await listener.until(lambda: bool(state.last_error))
+            await asyncio.to_thread(mount)
+            await listener.until(lambda: "has no secret below" in state.last_error)
+            await listener.quiet(3)
+            assert key_of(listener, A) == "1"
+            await asyncio.to_thread(put, "2")
+            await listener.until(lambda: key_of(listener, A) == "2")
+
+    mount()
+    try:
+        put("1")
+        asyncio.run(run())
+    finally:
+        openbao.request("DELETE", "sys/mounts/anew")
+
+
 def test_namespaces_are_exact(openbao: OpenBao) -> None:
     """Watching namespace x reads neither x2 nor what stands outside of namespaces."""
     root = new_root()
