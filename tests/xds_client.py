@@ -198,6 +198,10 @@ class SotwClient(StreamClient[Any]):
         self._versions: dict[str, str] = {}
         self._nonces: dict[str, str] = {}
 
+    def version(self, type_url: str) -> str:
+        """The version that it accepted last."""
+        return self._versions[type_url]
+
     async def subscribe(self, type_url: str, *names: str, version: str | None = None, nonce: str | None = None) -> None:
         """Asks for exactly these names; version and nonce are the last ones of the type unless given."""
         self._names[type_url] = names

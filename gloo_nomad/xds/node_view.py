@@ -1,6 +1,6 @@
-"""What one Envoy is served: what its role is, except for what it rejected."""
+"""What one Envoy is served: what its role is, except for what it rejected, and what is gone while it may be in use."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from gloo_nomad.xds.ledger import Nack
@@ -11,28 +11,34 @@ _NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class _Overlay(Mapping[str, Wire]):
-    """Resources of which a few are others; copies nothing."""
+    """Resources of several mappings, of which the first that has a name counts; copies nothing."""
 
-    def __init__(self, served: Mapping[str, Wire], standins: Mapping[str, Wire]) -> None:
-        self._served = served
-        self._standins = standins
+    def __init__(self, *layers: Mapping[str, Wire]) -> None:
+        self._layers = layers
 
     def __getitem__(self, name: str) -> Wire:
-        return self._standins.get(name) or self._served[name]
+        for layer in self._layers:
+            if name in layer:
+                return layer[name]
+        raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._served)
+        return iter({name: None for layer in self._layers for name in layer})
 
     def __len__(self) -> int:
-        return len(self._served)
+        return len(set().union(*self._layers))
 
 
 class NodeView:
-    """A role's view with the eyes of a node; the same as the role's as long as the node rejects nothing."""
+    """A role's view with the eyes of a node.
+
+    The same as the role's as long as the node rejects nothing and nothing that is gone is kept for it.
+    """
 
     def __init__(self, view: RoleView, node_id: str = "") -> None:
         self._view = view
         self._node: object = node_id or object()
+        self._kept: dict[str, dict[str, Wire]] = {}
 
     @property
     def published(self) -> bool:
@@ -52,14 +58,34 @@ class NodeView:
     def wires(self, type_url: str) -> Mapping[str, Wire]:
         """The resources of a type for this node."""
         served = self._view.wires(type_url)
-        standins = self.standins(type_url)
-        return _Overlay(served, standins) if standins else served
+        standins, kept = self.standins(type_url), self.kept(type_url)
+        return _Overlay(standins, served, kept) if standins or kept else served
 
     def total(self, type_url: str) -> int:
         """The sum of the fingerprints of a type."""
         total, served = self._view.total(type_url), self._view.wires(type_url)
-        standins = self.standins(type_url)
+        standins, kept = self.standins(type_url), self.kept(type_url)
+        total += sum(wire.fingerprint for wire in kept.values())
         return total + sum(wire.fingerprint - served[name].fingerprint for name, wire in standins.items())
+
+    def kept(self, type_url: str) -> Mapping[str, Wire]:
+        """By name: what is gone and still served."""
+        return self._kept.get(type_url, {})
+
+    def keep(self, type_url: str, names: Iterable[str], had: Callable[[str], Wire | None]) -> None:
+        """Of these names, what is gone is served on as the node had it, and what is there as it is."""
+        served, kept = self._view.wires(type_url), self._kept.setdefault(type_url, {})
+        for name in names:
+            wire = None if name in served else had(name)
+            if wire is not None:
+                kept[name] = wire
+            elif name in served:
+                kept.pop(name, None)
+
+    def let_go(self, type_url: str, names: Iterable[str]) -> None:
+        """Of these names, what is gone is no longer served."""
+        for name in names:
+            self._kept[type_url].pop(name, None)
 
     def version(self, type_url: str) -> str:
         """The version of a type as a whole."""

@@ -45,7 +45,7 @@ class Hold:
         return now < self._since + patience
 
     def release(self) -> None:
-        """What waited is sent."""
+        """Nothing waits any more."""
         self._since = None
 
     def end(self, patience: float) -> float | None:
@@ -89,6 +89,13 @@ class Lane(ABC):
     @abstractmethod
     def subscribed(self) -> tuple[bool, int]:
         """Whether everything is asked for, and how many names are."""
+
+    def forget_holds(self) -> None:
+        """What is no longer owed has waited for nothing; what is owed next waits for a time of its own."""
+        if not self.owes_updates():
+            self.update_hold.release()
+        if not self.owes_removals():
+            self.removal_hold.release()
 
     def state(self) -> TypeState:
         """The lane as a record."""
@@ -159,6 +166,8 @@ class Session(ABC, Generic[LaneT]):
         """The next response that may be sent, counted as sent; None if there is nothing, or nothing may go yet."""
         if not self._is_open:
             return None
+        for lane in self._ordered:
+            lane.forget_holds()
         for lane in self._ordered:
             outgoing = self._try_lane(lane, now)
             if outgoing is not None:

@@ -180,6 +180,24 @@ def test_removals_are_not_starved() -> None:
     assert PATIENCE <= bench.now - began <= PATIENCE + 0.5
 
 
+def test_each_removal_waits_for_a_time_of_its_own() -> None:
+    """A cluster that was put back has not begun the waiting for one that goes later."""
+    bench = Bench()
+    bench.publish(clusters={"a": "1"}, routes={"r": "1"})
+    bench.ask(CLUSTER)
+    bench.ask(ROUTES, "r")
+    bench.settle()
+    bench.publish(clusters={}, routes={"r": "2"})
+    routes = bench.expect()
+    assert bench.send() is None
+    bench.publish(clusters={"a": "1"}, routes={"r": "2"})
+    bench.ack(routes)
+    assert bench.send() is None
+    bench.now += PATIENCE
+    bench.publish(clusters={}, routes={"r": "3"})
+    assert bench.settle() == ["RouteConfiguration", "Cluster"]
+
+
 def test_an_old_listener_goes_not_before_the_new_one_comes() -> None:
     """While the new listener waits for its clusters, the removal of the old one waits with it."""
     bench = Bench()
