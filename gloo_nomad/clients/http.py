@@ -21,6 +21,7 @@ answer.
 
 import asyncio
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -110,10 +111,21 @@ def excerpt(text: str) -> str:
     return line if len(line) <= _EXCERPT else line[: _EXCERPT - 1] + "…"
 
 
+def no_connection(failure: BaseException | None) -> str:
+    """That there is no connection, in the system's words: refused, no route, name not known. Empty if it has none."""
+    if not isinstance(failure, OSError) or not failure.errno:
+        return ""
+    is_name = isinstance(failure, socket.gaierror)
+    return f"cannot connect: {failure.strerror if is_name else os.strerror(failure.errno)}"
+
+
 def _why(failure: Exception) -> str:
     """Why there was no answer, in the system's own words where it has some: connection refused, no route to host."""
-    if type(failure) is aiohttp.ClientConnectorError and failure.os_error.errno:
-        return f"cannot connect: {os.strerror(failure.os_error.errno)}"
+    is_connecting = isinstance(failure, aiohttp.ClientConnectorError) and not isinstance(
+        failure, aiohttp.ClientSSLError
+    )
+    if is_connecting and (why := no_connection(failure.os_error)):
+        return why
     return f"{type(failure).__name__}: {excerpt(str(failure))}"
 
 

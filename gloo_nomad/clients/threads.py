@@ -23,6 +23,7 @@ from gloo_nomad.clients.http import (
     UnreachableError,
     WorldError,
     excerpt,
+    no_connection,
 )
 
 T = TypeVar("T")
@@ -106,17 +107,20 @@ def connection_error(failure: Exception, where: str) -> WorldError:
     """A broken or slow connection as one of our exceptions, in a line."""
     if isinstance(failure, requests.Timeout | urllib3.exceptions.TimeoutError):
         return TimedOutError(f"{where}: no answer in time")
-    return UnreachableError(f"{where}: {type(failure).__name__}: {excerpt(_innermost(failure))}")
+    inner = _innermost(failure)
+    if isinstance(inner, urllib3.exceptions.NewConnectionError) and (why := no_connection(inner.__cause__)):
+        return UnreachableError(f"{where}: {why}")
+    return UnreachableError(f"{where}: {type(failure).__name__}: {excerpt(str(inner))}")
 
 
-def _innermost(failure: BaseException) -> str:
-    """The system's own words (connection refused, name not known) out of the library's wrappings."""
+def _innermost(failure: BaseException) -> BaseException:
+    """What happened, out of the library's wrappings."""
     for _ in range(8):
         inner = next((a for a in (*failure.args, getattr(failure, "reason", None)) if isinstance(a, Exception)), None)
         if inner is None:
             break
         failure = inner
-    return str(failure)
+    return failure
 
 
 def open_session(tls: Tls, max_body: int = _MAX_BODY) -> Any:

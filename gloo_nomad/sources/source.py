@@ -5,7 +5,9 @@ empty list, so what was known stays in service.
 """
 
 import asyncio
+import re
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ T = TypeVar("T")
 _QUEUE: Final = 16
 _LONG_FAILURE: Final = 30.0
 """Seconds after which a failure that goes on is logged again."""
+_REQUEST: Final = re.compile(r", [A-Z]+ /\S*: ")
+"""The part of an error that differs when one server fails many requests for one reason."""
 
 
 @dataclass(slots=True)
@@ -41,7 +45,10 @@ class SourceState:
     changes: int = 0
     """How many changes were sent."""
     _listed: bool = False
+    _failing: Counter[str] = field(default_factory=Counter)
+    """How many parts cannot be read, by reason. Of a thousand services that fail alike one is in the log."""
     _logged: dict[str, float] = field(default_factory=dict)
+    """When each reason was logged last."""
 
     @property
     def listed(self) -> bool:
@@ -61,9 +68,7 @@ class SourceState:
     def forget(self, part: str) -> None:
         """Something is not watched any more."""
         self.parts.discard(part)
-        self._logged.pop(part, None)
-        if self.errors.pop(part, None) is not None and not self.errors:
-            self.since = time.time()
+        self._end_failure(part)
 
     def sent(self, part: str) -> None:
         """What was read of a part reached whoever listens to the source."""
@@ -72,23 +77,36 @@ class SourceState:
 
     def succeed(self, part: str) -> None:
         """A part could be read."""
-        if part in self.errors:
-            del self.errors[part]
-            self._logged.pop(part, None)
+        if self._end_failure(part):
             log.info("source recovered", source=self.name, part=part)
-            if not self.errors:
-                self.since = time.time()
 
     def fail(self, part: str, error: str) -> None:
         """A part cannot be read; what is known of it stays as it is."""
         if not self.errors:
             self.since = time.time()
+        if self.errors.get(part) != error:
+            self._end_failure(part)
+            self.errors[part] = error
+            self._failing[_reason(error)] += 1
         now = time.monotonic()
-        if self.errors.get(part) != error or now - self._logged.get(part, now) > _LONG_FAILURE:
+        if now - self._logged.get(_reason(error), -_LONG_FAILURE) >= _LONG_FAILURE:
             log.warning("source failing", source=self.name, part=part, error=error)
-            self._logged[part] = now
-        self._logged.setdefault(part, now)
-        self.errors[part] = error
+            self._logged[_reason(error)] = now
+
+    def _end_failure(self, part: str) -> bool:
+        """Whether a part was failing, and no other one fails for the same reason."""
+        error = self.errors.pop(part, None)
+        if error is None:
+            return False
+        if not self.errors:
+            self.since = time.time()
+        reason = _reason(error)
+        self._failing[reason] -= 1
+        if self._failing[reason]:
+            return False
+        del self._failing[reason]
+        self._logged.pop(reason, None)
+        return True
 
     def reporter(self, part: str) -> Callable[[WorldError | None], None]:
         """Takes what a client's loop reports about a part."""
@@ -100,6 +118,10 @@ class SourceState:
                 self.fail(part, str(failure))
 
         return report
+
+
+def _reason(error: str) -> str:
+    return _REQUEST.sub(": ", error, count=1)
 
 
 class Source(Protocol):
