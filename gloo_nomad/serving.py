@@ -87,8 +87,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(host: str, port: int, purpose: str) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+def bind(host: str, port: int, purpose: str, setting: str = "") -> socket.socket:
+    """A listening socket; port 0 takes a free one. *setting* is what another address is chosen by.
 
     Raises:
         ServingError: the address is in use, forbidden or not of this machine.
@@ -101,7 +101,10 @@ def bind(host: str, port: int, purpose: str) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as failure:
         listener.close()
-        raise ServingError(f"{purpose} cannot listen on {shown(host, port)}: {_reason(failure)}") from failure
+        chosen_by = f" ({setting})" if setting else ""
+        raise ServingError(
+            f"{purpose} cannot listen on {shown(host, port)}: {_reason(failure)}{chosen_by}"
+        ) from failure
     listener.setblocking(False)
     return listener
 
@@ -123,9 +126,9 @@ def _reason(failure: OSError) -> str:
     if failure.errno == errno.EADDRINUSE:
         return "the port is taken by another process; stop that one, or choose another port"
     if failure.errno == errno.EACCES:
-        return "not allowed; ports below 1024 need a privilege"
+        return "not allowed; ports below 1024 need a privilege, or choose another port"
     if failure.errno == errno.EADDRNOTAVAIL:
-        return "this machine does not have that address"
+        return "this machine does not have that address; choose another"
     return os.strerror(failure.errno) if failure.errno else str(failure)
 
 

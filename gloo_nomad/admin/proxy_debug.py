@@ -75,7 +75,7 @@ async def serving_proxies(host: str, port: int, proxies: Callable[[], Sequence[P
     Raises:
         ServingError: the address is taken.
     """
-    bind(host, port, "the proxy debug server").close()
+    bind(host, port, "the proxy debug server", "gloo.proxyDebugBindAddr").close()
     server = aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_send_message_length", MAX_ANSWER)])
     proxy_debug_pb2_grpc.add_ProxyEndpointServiceServicer_to_server(ProxyDebug(proxies), server)
     service = proxy_debug_pb2.DESCRIPTOR.services_by_name["ProxyEndpointService"].full_name

@@ -1,6 +1,5 @@
 """The admin pages as a web application. They are for operators: the address is bound to loopback by default."""
 
-import html
 import json
 from dataclasses import asdict
 from typing import Any, Final
@@ -12,29 +11,17 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from gloo_nomad import __version__
 from gloo_nomad.admin import dumps
 from gloo_nomad.admin.answers import DocumentAnswers
+from gloo_nomad.admin.first_page import build_page
 from gloo_nomad.admin.metrics import Metrics, is_ready
 from gloo_nomad.admin.view import AdminView
 from gloo_nomad.api.kinds import KINDS
 from gloo_nomad.api.refs import Ref
-from gloo_nomad.reports import Severity, describe_problem
+from gloo_nomad.reports import describe_problem
 from gloo_nomad.serving import read_body
 
 MAX_LOGGING_BODY: Final = 4096
-
-_LINKS: Final = (
-    ("/metrics", "metrics for Prometheus"),
-    ("/healthz", "the state of each source; 200 while the process works"),
-    ("/readyz", "200 from the first complete configuration on, until this process is told to stop"),
-    ("/problems", "what is wrong with which object"),
-    ("/clients", "connected Envoys and what they rejected"),
-    ("/snapshots/config", "all objects; ?kind=VirtualService&namespace=...&name=..."),
-    ("/snapshots/proxies", "proxies, between the two halves of the translation"),
-    ("/snapshots/xds", "what Envoys are served; ?role=...&type=clusters&name=..."),
-    ("/logging", 'the log level; PUT {"level": "debug"} changes it'),
-)
 
 
 def build_app(view: AdminView, metrics: Metrics) -> Starlette:
@@ -71,7 +58,7 @@ class _Pages:
         self._dump = DocumentAnswers().answer
 
     async def index(self, _: Request) -> Response:
-        return HTMLResponse(_index(self._view))
+        return HTMLResponse(build_page(self._view))
 
     async def metrics(self, _: Request) -> Response:
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
@@ -169,40 +156,3 @@ async def _wanted_level(request: Request) -> str:
     if not isinstance(body, dict) or not isinstance(body.get("level"), str):
         raise ValueError('expected a body like {"level": "debug"}')  # noqa: TRY004  # the value is wrong, not a type of ours
     return str(body["level"])
-
-
-def _index(view: AdminView) -> str:
-    problems = view.problems()
-    errors = sum(problem.severity >= Severity.ERROR for problem in problems)
-    facts = (
-        ("state", "ready" if is_ready(view) else "not ready"),
-        ("problems", f"{errors} errors, {len(problems) - errors} warnings"),
-        ("connected Envoys", str(len(view.clients()))),
-        ("log level", view.log_level()),
-        *((f"source {source.name}", _told(source.listed, source.error)) for source in view.sources()),
-    )
-    rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in facts)
-    links = "".join(
-        f'<tr><td><a href="{path}">{path}</a></td><td>{html.escape(text)}</td></tr>' for path, text in _LINKS
-    )
-    return _PAGE.format(version=html.escape(__version__), rows=rows, links=links)
-
-
-def _told(listed: bool, error: str) -> str:
-    return f"fails: {error}" if error else ("listed" if listed else "not listed yet")
-
-
-_PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>gloo-nomad</title>
-<meta name="viewport" content="width=device-width">
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; width: 100%; margin-bottom: 2rem }}
-th, td {{ text-align: left; vertical-align: top; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #ddd }}
-th {{ font-weight: 600; white-space: nowrap }}
-</style></head>
-<body><h1>gloo-nomad {version}</h1>
-<table>{rows}</table>
-<table>{links}</table>
-</body></html>
-"""

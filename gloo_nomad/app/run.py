@@ -203,11 +203,11 @@ class _Process:
     def check_addresses(self) -> None:
         """Raises ``ServingError`` for a taken port while nothing has started that would have to be stopped."""
         settings = self.engine.base
-        bind(*settings.admin_bind, "the admin server").close()
+        bind(*settings.admin_bind, "the admin server", "--admin-bind").close()
         if "gateway" in self.roles:
-            bind(*settings.front_door_bind, "the front door").close()
+            bind(*settings.front_door_bind, "the front door", "--front-door-bind").close()
         if "gloo" in self.roles:
-            bind(*settings.xds_bind, "xDS").close()
+            bind(*settings.xds_bind, "xDS", "--xds-bind").close()
 
     def hold_back(self) -> None:
         """Serves Envoys that have something nothing of what was kept on disk: they may have what is newer."""

@@ -121,11 +121,8 @@ def no_connection(failure: BaseException | None) -> str:
 
 def _why(failure: Exception) -> str:
     """Why there was no answer, in the system's own words where it has some: connection refused, no route to host."""
-    is_connecting = isinstance(failure, aiohttp.ClientConnectorError) and not isinstance(
-        failure, aiohttp.ClientSSLError
-    )
-    if is_connecting and (why := no_connection(failure.os_error)):
-        return why
+    if isinstance(failure, aiohttp.ClientConnectorError) and not isinstance(failure, aiohttp.ClientSSLError):
+        return no_connection(failure.os_error) or f"cannot connect: {excerpt(str(failure.os_error))}"
     return f"{type(failure).__name__}: {excerpt(str(failure))}"
 
 

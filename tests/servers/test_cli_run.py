@@ -134,7 +134,7 @@ def test_taken_port(start: Start, tmp_path: Path, free_port: Callable[[], int], 
         _, errors = start("run", "--config-dir", str(tmp_path), *arguments).communicate(timeout=30)
     assert errors == (
         f"gloo-nomad: {purpose} cannot listen on 127.0.0.1:{port}: the port is taken by another process; "
-        "stop that one, or choose another port\n"
+        f"stop that one, or choose another port ({option})\n"
     )
 
 

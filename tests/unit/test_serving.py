@@ -110,7 +110,10 @@ def test_foreign_address() -> None:
         with pytest.raises(ServingError) as failure:
             async with serving(APP, "192.0.2.1", 8080, "test"):
                 pass
-        assert str(failure.value) == "test cannot listen on 192.0.2.1:8080: this machine does not have that address"
+        assert (
+            str(failure.value)
+            == "test cannot listen on 192.0.2.1:8080: this machine does not have that address; choose another"
+        )
 
     asyncio.run(scenario())
 

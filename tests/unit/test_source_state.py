@@ -1,7 +1,6 @@
 """What is in the log of a source that fails: one line for one reason, however many of its parts fail by it."""
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,12 +111,11 @@ def test_why_there_is_no_connection(address: str, why: str, tmp_path: Path, free
     assert "Client" not in told
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "nobody.invalid"])
-def test_why_vault_is_away(host: str, free_port: Callable[[], int]) -> None:
+@pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "Connection refused"), ("nobody.invalid", "")])
+def test_why_vault_is_away(host: str, why: str, free_port: Callable[[], int]) -> None:
     """The same for the clients that are called in threads."""
     with pytest.raises(requests.ConnectionError) as failure:
         requests.get(f"http://{host}:{free_port()}/", timeout=20)
     told = str(connection_error(failure.value, "Vault at x, mount secret"))
-    with pytest.raises(OSError, match="") as plain:
-        socket.create_connection((host, 1), 20)
-    assert told == f"Vault at x, mount secret: cannot connect: {plain.value.strerror}"
+    assert told.startswith(f"Vault at x, mount secret: cannot connect: {why}")
+    assert "HTTPConnection" not in told
