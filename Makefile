@@ -79,10 +79,10 @@ soak: setup servers ## load, change, reconnects and faults for SOAK_MINUTES=5; e
 	@exec $(BIN)/python -m tests.soak
 
 demo: setup ## the main job from a folder, with Envoy and OpenBao; DEMO_SECONDS=20 stops by itself
-	@exec $(BIN)/python -m gloo_nomad.demo.folder
+	@exec $(BIN)/python -m gloo_nomad.demo folder
 
 demo-nomad: setup servers ## the main job on development agents of Consul, Nomad and OpenBao
-	@exec $(BIN)/python -m gloo_nomad.demo.cluster
+	@exec $(BIN)/python -m gloo_nomad.demo cluster
 
 image: ## build the images gloo-nomad and gloo-nomad-envoy; ENGINE=podman for another engine than docker
 	@$(ENGINE) build --tag gloo-nomad:$(VERSION) --target gloo-nomad --build-arg VERSION=$(VERSION) .

@@ -35,6 +35,9 @@ async def check_objects(place: Place, namespace: str = "") -> list[Finding]:
     if place.config_dir is not None:
         findings += _judge_folder(place.config_dir, empty=not stored)
         return findings or [Finding(OK, "objects", f"{len(stored)} looked at, all are readable")]
+    if not stored:
+        message = f"there is none below {place.root_key}/ in {place}, or the token may not read it (--consul-token)"
+        return [Finding(WARN, "objects", message)]
     pending = sum(1 for found in stored if standing_of(found).state == PENDING)
     if pending:
         message = f"{pending} of {len(stored)} have no status yet: the gloo role writes them"

@@ -64,8 +64,11 @@ async def opened(place: Place, environ: Mapping[str, str] = os.environ) -> Async
 
 def cannot(failure: Exception, place: Place) -> CommandError:
     """What to say when the store did not do it."""
+    from gloo_nomad.clients.http import ForbiddenError
     from gloo_nomad.frontdoor.objects import UnavailableError
 
+    if isinstance(failure.__cause__, ForbiddenError):
+        return CommandError(f"{failure}; give a token that may by --consul-token or CONSUL_HTTP_TOKEN")
     if isinstance(failure, UnavailableError) and place.config_dir is None:
         return CommandError(f"{failure}; which Consul is meant is said by --consul-address or CONSUL_HTTP_ADDR")
     return CommandError(str(failure))

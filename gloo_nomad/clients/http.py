@@ -39,6 +39,7 @@ MAX_CONNECTIONS: Final = 150
 CONNECT_TIMEOUT: Final = 5.0
 REQUEST_TIMEOUT: Final = 15.0
 _EXCERPT: Final = 160
+BAD_HEADER: Final = "the token or namespace has a character that no header may have"
 
 
 class WorldError(Exception):
@@ -177,6 +178,8 @@ class HttpSession:
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
         where = f"{self.options.system} at {self.options.address}, {method} {target.partition('?')[0]}"
         server_name = self.options.tls.server_name or None
+        if not all(value.isprintable() for value in (headers or {}).values()):
+            raise BadRequestError(f"{where}: {BAD_HEADER}")
         try:
             async with self._open().request(
                 method,

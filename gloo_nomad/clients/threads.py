@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 
 from gloo_nomad.clients.address import Tls
 from gloo_nomad.clients.http import (
+    BAD_HEADER,
     BadAnswerError,
     BadRequestError,
     TimedOutError,
@@ -63,7 +64,7 @@ class Threads:
         except TimeoutError:
             raise TimedOutError(f"{where}: no complete answer within {self._timeout:g} s") from None
         except requests.exceptions.InvalidHeader:  # its text quotes the header
-            raise BadRequestError(f"{where}: the token or namespace has a character that no header may have") from None
+            raise BadRequestError(f"{where}: {BAD_HEADER}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as failure:
             raise connection_error(failure, where) from None
         except Exception as failure:

@@ -141,7 +141,3 @@ def _wait_for_services(cluster: Cluster) -> None:
 
 def _is_passing(consul: ConsulAgent, service: str) -> bool:
     return consul.passing(service) != []
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -99,7 +99,3 @@ def start_daemon(home: Path, bao: OpenBao, echo_port: int, ports: Ports) -> Daem
     server = start_process("gloo-nomad", line, home / "gloo-nomad.log", env=neutral_environment())
     wait_ready(server, lambda: fetch(admin, "/readyz").status == 200)
     return Daemon(server, objects, xds, admin)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -35,7 +35,7 @@ def start_demo(tmp_path: Path, http_port: int, free_port: Callable[[], int], env
     def start(module: str, seconds: str) -> subprocess.Popen[str]:
         env = {**os.environ, **{name: str(port) for name, port in ports.items()}}
         env |= {"DEMO_SECONDS": seconds, "TMPDIR": str(tmp_path), "ENVOY": str(envoy_binary)}
-        line = [sys.executable, "-m", f"gloo_nomad.demo.{module}"]
+        line = [sys.executable, "-m", "gloo_nomad.demo", module]
         demo = subprocess.Popen(line, env=env, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         running.append(demo)
         return demo

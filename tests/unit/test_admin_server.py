@@ -312,38 +312,6 @@ def test_index() -> None:
     asyncio.run(scenario())
 
 
-def test_index_shows_what_is_wrong() -> None:
-    """The first page counts in words, shows the worst problems first, links to the rest, and colours nothing else."""
-    ref = ObjectRef("VirtualService", "ns", "<b>")
-    warnings = [Problem(Severity.WARNING, ref, "path", f"number {number}") for number in range(25)]
-    world = World(problems=(*warnings, Problem(Severity.ERROR, ref, "", "worst")))
-    envoy = Client("envoy-1", ROLE, "127.0.0.1:5", "delta", 1.0)
-
-    async def scenario() -> None:
-        async with served(world) as (fetch, _):
-            _, page = await fetch("/")
-            assert '<td class="bad">1 error, 25 warnings</td>' in page
-            assert page.index("worst") < page.index("path: number 0")
-            assert "number 18" in page
-            assert "number 19" not in page
-            assert '<a href="/problems">and</a></th><td class="">6 more' in page
-            assert "VirtualService ns.&lt;b&gt;" in page
-            assert '<td class="warn">0</td>' in page  # no Envoy
-
-            world.problems, world.clients = (), [envoy]
-            _, page = await fetch("/")
-            assert '<td class="">0 errors, 0 warnings</td>' in page
-            assert "Problems</h2>" not in page
-            assert 'class="bad"' not in page
-            assert 'class="warn"' not in page
-
-            world.clients = [envoy, Client("envoy-2", ROLE, "127.0.0.1:6", "delta", 1.0, (), 1, "no such filter")]
-            _, page = await fetch("/")
-            assert '<td class="bad">2, 1 of them rejecting</td>' in page
-
-    asyncio.run(scenario())
-
-
 def test_other_paths_and_methods() -> None:
     """What is not there is 404, and nothing can be changed that is for reading."""
 

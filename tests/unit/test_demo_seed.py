@@ -130,7 +130,7 @@ def test_a_port_in_use_ends_the_demo_with_one_line(module: str, run_echo: Callab
     """A demo whose port is taken prints one line with the remedy, and its exit code is 1."""
     port = run_echo()
     done = subprocess.run(
-        [sys.executable, "-m", f"gloo_nomad.demo.{module}"],
+        [sys.executable, "-m", "gloo_nomad.demo", module],
         env={"HTTP_PORT": str(port), "PATH": "/usr/bin:/bin"},
         cwd=CHECKOUT,
         capture_output=True,
@@ -149,7 +149,7 @@ def test_a_port_in_use_ends_the_demo_with_one_line(module: str, run_echo: Callab
 def test_a_missing_program_ends_the_demo_with_one_line(tmp_path: Path) -> None:
     """A demo without Envoy prints one line with the remedy, and its exit code is 1."""
     done = subprocess.run(
-        [sys.executable, "-m", "gloo_nomad.demo.folder"],
+        [sys.executable, "-m", "gloo_nomad.demo", "folder"],
         env={"ENVOY": str(tmp_path / "gone")},
         cwd=CHECKOUT,
         capture_output=True,
