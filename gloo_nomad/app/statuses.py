@@ -59,8 +59,6 @@ class Differences:
     _problems: Problems = ()
     _basis: tuple[str, bool] | None = None
     """The reporter, and whether there are proxies: what all statuses depend on."""
-    _touches: int = 0
-    """How many touches of the store were heeded."""
     _pending: dict[ObjectRef, Entry] = field(default_factory=dict)
     """What differed and may not have been written."""
 
@@ -80,8 +78,7 @@ class Differences:
         if self._translation is not translation or problems != self._problems:
             changed = self._standings.update(translation.proxies, problems)  # else a status was written
             self._translation, self._problems = translation, problems
-        touched = engine.store.touched_since(self._touches)
-        self._touches = engine.store.touches
+        touched = engine.store.take_touched()
         basis, self._basis = self._basis, (engine.settings.reporter, bool(translation.proxies))
         self.writer.report_as(engine.settings.reporter)
         if touched is None or basis != self._basis:

@@ -8,8 +8,9 @@ is answered that way too; of several weighted destinations, the share of a missi
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from envoy.config.route.v3 import route_components_pb2
 
@@ -171,9 +172,16 @@ def translate_virtual_host(host: VirtualHost, frame: HostFrame, reads: Reads) ->
     )
 
 
-@lru_cache(maxsize=4096)
+_SHARED: Final[WeakValueDictionary[int, frozenset[Any]]] = WeakValueDictionary()
+"""By hash those that some virtual host still has."""
+
+
 def _shared(found: frozenset[T]) -> frozenset[T]:
     """The same object for the same content: many virtual hosts lead to the same places."""
+    known = _SHARED.get(hash(found))
+    if known == found:
+        return known
+    _SHARED[hash(found)] = found
     return found
 
 

@@ -5,10 +5,9 @@ status changed, stays the same Python object, so that everything behind the stor
 An object whose new version is rejected keeps its last good version in service, with the problem reported.
 """
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -23,7 +22,7 @@ from gloo_nomad.store.snapshot import ConfigSnapshot
 T = TypeVar("T")
 
 MOST_TOUCHED: Final = 4_096
-"""How many touches of objects are remembered."""
+"""How many touched objects are remembered."""
 
 
 class Store:
@@ -38,9 +37,8 @@ class Store:
         self._entries: dict[str, dict[Ref, Entry]] = {}
         self._rejected: dict[str, dict[Ref, Rejection]] = {}
         self._snapshot = ConfigSnapshot()
-        self._touched: deque[ObjectRef] = deque(maxlen=MOST_TOUCHED)
-        self.touches = 0
-        """How many times an object of the contract was put or taken away, ever."""
+        self._touched: set[ObjectRef] | None = None
+        """What was not taken yet by who asks for it; None for too much, and as long as nobody does."""
 
     @property
     def snapshot(self) -> ConfigSnapshot:
@@ -55,12 +53,13 @@ class Store:
         """The same by source, where an object that several have is in each of them."""
         return self._by_source.get(kind, {})
 
-    def touched_since(self, touches: int) -> frozenset[ObjectRef] | None:
-        """The objects that were put or taken away since there were so many touches; None if that is too long ago."""
-        count = self.touches - touches
-        if count > len(self._touched):
-            return None
-        return frozenset(islice(reversed(self._touched), count))
+    def take_touched(self) -> AbstractSet[ObjectRef] | None:
+        """The objects of the contract that were put or taken away since the last call, which are then forgotten.
+
+        None at the first call, and if they are more than ``MOST_TOUCHED``: any may be among them. For one caller.
+        """
+        touched, self._touched = self._touched, set()
+        return touched
 
     def apply(self, change: Change) -> bool:
         """Takes a change over; True if anything that translation reads is different now."""
@@ -95,9 +94,10 @@ class Store:
                     seen[ref] = source
 
     def _publish(self, kind: str, touched: Collection[Ref]) -> bool:
-        if kind in KINDS:
-            self._touched.extend(ObjectRef(kind, *ref) for ref in touched)
-            self.touches += len(touched)
+        if kind in KINDS and self._touched is not None:
+            self._touched.update(ObjectRef(kind, *ref) for ref in touched)
+            if len(self._touched) > MOST_TOUCHED:
+                self._touched = None
         sources = [self._by_source[kind][name] for name in sorted(self._by_source[kind])]
         entries, rejected = self._entries.setdefault(kind, {}), self._rejected.setdefault(kind, {})
         puts: dict[Ref, Any] = {}

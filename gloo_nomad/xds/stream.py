@@ -27,6 +27,11 @@ FIRST_REQUEST_SECONDS: Final = 30.0
 MOST_PAUSE: Final = 0.02
 """Seconds between the ends of two streams of a server that stops."""
 
+LEAVING_SECONDS: Final = 0.1
+"""How long the status of a stream waits that the client has closed. One that closed its side waits for the status; of
+one that vanished we hear within this time, and then no status is sent: gRPC for Python loses what it allocated for each
+batch of operations that fails or that nobody waits for any more (https://github.com/grpc/grpc/issues/43360)."""
+
 LONGEST_ROLE: Final = 512
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -159,15 +164,20 @@ class Stream:
         the status of a call whose first response was given up halfway, and the client would wait for it for ever."""
 
     async def run(self) -> None:
-        """Serves the stream until the client leaves, breaks the protocol, or the server stops."""
+        """Serves the stream until the client leaves, breaks the protocol, or the server stops.
+
+        Raises CancelledError, without a status, when the client has vanished.
+        """
         ended: StreamEndedError | None = None
         try:
-            await self._serve()
+            await _finish(asyncio.create_task(self._serve(), name="xds-stream"))
         except* StreamEndedError as group:
             ended = next(error for error in _leaves(group) if isinstance(error, StreamEndedError))
-        if ended is not None:
-            _LOG.info("xds stream ended", node=self._node.node_id, role=self._node.role, reason=ended.details)
-            await self._context.abort(ended.code, ended.details)
+        if ended is None:
+            await asyncio.sleep(LEAVING_SECONDS)
+            return
+        _LOG.info("xds stream ended", node=self._node.node_id, role=self._node.role, reason=ended.details)
+        await self._context.abort(ended.code, ended.details)
 
     async def _serve(self) -> None:
         first = await self._first_request()
@@ -314,6 +324,18 @@ class Stream:
         types = self._session.states() if self._session is not None else ()
         peer = str(self._context.peer())
         return Client(self._number, self._node, peer, self._protocol.name, self._connected_since, types)
+
+
+async def _finish(serving: "asyncio.Task[None]") -> None:
+    """Returns when *serving* is over, also if it is cancelled meanwhile, as gRPC does when a client vanishes.
+
+    What *serving* reads and writes ends by itself then. Cancelled in the middle of it, it would not be freed.
+    """
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        await serving
+        raise
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
