@@ -1,9 +1,13 @@
 """A change costs what it touches: how many pieces are made anew, and that all others are the same objects."""
 
+import gc
+import weakref
 from collections.abc import Mapping
 
 import pytest
+import yaml
 
+from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy import clusters as clusters_module
 from gloo_nomad.envoy import route_configs
 from gloo_nomad.envoy.routes import translate_virtual_host
@@ -163,3 +167,26 @@ def test_memory_follows_the_configuration() -> None:
         world.put(virtual_service(route_to(f"up{number}"), name="vs7", domains="[a7.com]"))
 
     assert len(world.pipeline.memo._entries) <= size + 5
+
+
+def test_sets_of_upstreams_are_shared_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual hosts share equal sets of upstreams; a set that no virtual host has any more is not kept."""
+    seen: list[weakref.ref[frozenset[Ref]]] = []
+
+    def translate(host, frame, reads):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        found = translate_virtual_host(host, frame, reads)
+        seen.append(weakref.ref(found.upstreams))
+        return found
+
+    monkeypatch.setattr(route_configs, "translate_virtual_host", translate)
+    world = many()
+    assert len({id(kept()) for kept in seen}) == MANY
+    for number in range(MANY):
+        world.put_document(
+            yaml.safe_load(virtual_service(route_to("up0"), name=f"vs{number}", domains=f"[a{number}.com]"))
+        )
+    world.translate()
+    gc.collect()
+
+    assert {kept() for kept in seen} == {None, frozenset({Ref("gloo-system", "up0")})}
+    assert len({id(kept()) for kept in seen if kept() is not None}) == 1

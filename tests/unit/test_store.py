@@ -1,5 +1,6 @@
 """The store: what did not change stays the same object, and what is broken does not take the good away."""
 
+import gc
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.reports import Problem, Severity
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.snapshot import Collection, ConfigSnapshot
-from gloo_nomad.store.store import Store
+from gloo_nomad.store.store import MOST_TOUCHED, Store
 
 KIND = UPSTREAM.name
 A, B, C = Ref("ns", "a"), Ref("ns", "b"), Ref("ns", "c")
@@ -202,6 +203,53 @@ class TestSources:
         assert store.apply(change("files", deletes=frozenset({A})))
         assert hosts(store) == {"a": "kv"}
         assert list(store.problems()) == []
+
+
+class TestTouched:
+    """Who writes statuses looks at what was touched, and nothing of it is remembered afterwards."""
+
+    def test_taken_once(self) -> None:
+        """What was put, put again unchanged, or taken away is told once."""
+        store = Store()
+        store.take_touched()
+        store.apply(change(a=entry("one"), b=entry("two")))
+        store.apply(change(a=entry("one", version=2)))
+        store.apply(change(deletes=frozenset({C})))
+
+        assert store.take_touched() == {UPSTREAM.object_ref(ref) for ref in (A, B, C)}
+        assert store.take_touched() == set()
+
+    def test_nobody_asked_yet(self) -> None:
+        """Anything may have been touched before the first question, and nothing is remembered for nobody."""
+        store = Store()
+        store.apply(change(a=entry("one")))
+
+        assert store.take_touched() is None
+        assert store.take_touched() == set()
+
+    def test_too_many(self) -> None:
+        """More than are remembered count as all, and are counted anew from then on."""
+        store = Store()
+        store.take_touched()
+        for number in range(MOST_TOUCHED + 1):
+            store.apply(change(**{f"name-{number}": entry("one")}))
+
+        assert store.take_touched() is None
+        store.apply(change(a=entry("one")))
+        assert store.take_touched() == {UPSTREAM.object_ref(A)}
+
+    def test_nothing_piles_up(self) -> None:
+        """Names that come and go and are never used again leave nothing behind."""
+        store = Store()
+        for number in range(100):
+            name = f"name-{number}"
+            store.apply(change(**{name: entry("one")}))
+            store.apply(change(deletes=frozenset({Ref("ns", name)})))
+            store.take_touched()
+        gc.collect()
+
+        kept = {found.name for found in gc.get_objects() if isinstance(found, ObjectRef)}
+        assert not [name for name in kept if name.startswith("name-") and name != "name-99"]
 
 
 class TestAge:
