@@ -137,7 +137,7 @@ def test_more_services_than_queries(consul: ConsulAgent) -> None:
 
 def test_an_outage_is_no_long_comparison(consul: ConsulAgent) -> None:
     """With more services than queries changes are seen at once after nodes could not be read for a while."""
-    names = [f"sources-outage-{number}" for number in range(4)]
+    names, nodes = [f"sources-outage-{number}" for number in range(4)], "/v1/catalog/node-services/"
     for number, name in enumerate(names):
         consul.register(name, 9000 + number, instance=name)
 
@@ -145,10 +145,13 @@ def test_an_outage_is_no_long_comparison(consul: ConsulAgent) -> None:
         async with listening(proxy.port, max_queries=2) as (source, listener):
             source.want(frozenset(("", name) for name in names))
             await listener.until(lambda: all(ports_of(listener, name) for name in names))
-            with proxy.fault("/v1/catalog/node-services/", Status(500)):
+            await listener.until(lambda: proxy.count(nodes))
+            await listener.quiet(1)
+            with proxy.fault(nodes, Status(500)):
                 await asyncio.to_thread(consul.register, names[0], 9100, instance=names[0])
                 await listener.until(lambda: bool(source.state.last_error))
                 await asyncio.sleep(OUTAGE)
+                assert ports_of(listener, names[0]) == [9000]
             await listener.until(lambda: ports_of(listener, names[0]) == [9100])
             await asyncio.to_thread(consul.register, names[0], 9101, instance=names[0])
             await listener.until(lambda: ports_of(listener, names[0]) == [9101], seconds=OUTAGE / 2)
