@@ -85,11 +85,11 @@ async def apply_documents(place: Place, documents: Sequence[Document], *, dry_ru
             if is_rejected(problems) and not force:
                 unreadable = any(document.message is None for document in documents)
                 return Applied(problems, succeeded=False, unreadable=unreadable)
-            outcomes = [await _write(store, document, dry_run=dry_run) for document in sorted(documents, key=_position)]
+            outcomes = await _write_all(store, sorted(documents, key=_position), place, dry_run=dry_run)
     except ObjectsError as failure:
         raise cannot(failure, place) from failure
     failed = any(outcome.startswith("failed") for _, outcome in outcomes)
-    return Applied(problems, tuple(outcomes), succeeded=not failed)
+    return Applied(problems, outcomes, succeeded=not failed)
 
 
 async def _validate(store: ObjectStore, documents: Sequence[Document]) -> Problems:
@@ -122,6 +122,23 @@ def _unstorable(documents: Sequence[Document]) -> tuple[Problem, ...]:
         for document in documents
         if document.kind in NOT_STORED and document.kind is not None
     )
+
+
+async def _write_all(
+    store: ObjectStore, documents: Sequence[Document], place: Place, *, dry_run: bool
+) -> tuple[tuple[ObjectRef, str], ...]:
+    """What became of each. A place that fails after the first ends it: what was written until then is told."""
+    outcomes: list[tuple[ObjectRef, str]] = []
+    for number, document in enumerate(documents, 1):
+        try:
+            outcomes.append(await _write(store, document, dry_run=dry_run))
+        except ObjectsError as failure:
+            if not outcomes:
+                raise
+            outcomes.append((document.ref, f"failed: {cannot(failure, place)}"))
+            outcomes += [(left.ref, "failed: not tried after that") for left in documents[number:]]
+            break
+    return tuple(outcomes)
 
 
 async def _write(store: ObjectStore, document: Document, *, dry_run: bool) -> tuple[ObjectRef, str]:

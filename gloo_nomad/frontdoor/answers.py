@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from gloo_nomad.api import codec
 from gloo_nomad.api.refs import ObjectRef
 from gloo_nomad.frontdoor.documents import Document
-from gloo_nomad.frontdoor.objects import Stored
+from gloo_nomad.frontdoor.objects import Stored, name_first
 from gloo_nomad.reports import Problem, Severity, describe_problem, is_rejected
 
 
@@ -59,8 +59,8 @@ def describe_stored(stored: Stored) -> dict[str, Any] | Problem:
         rejection = decoded.rejection or codec.Rejection("", "is no object")
         return Problem(Severity.ERROR, stored.kind.object_ref(stored.ref), rejection.path, rejection.message)
     document = codec.encode(decoded.message, decoded.status, kind=stored.kind)
-    metadata = {**document.pop("metadata", {}), "resourceVersion": stored.version}
-    return {"metadata": metadata, **document}
+    document.setdefault("metadata", {})["resourceVersion"] = stored.version
+    return name_first(document)
 
 
 def etag(version: str) -> str:

@@ -174,13 +174,21 @@ def _instead(kind: Kind, ref: Ref) -> str:
     return "it is found by service discovery"
 
 
+def name_first(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document as people write it: its metadata, and then the rest."""
+    return {
+        "metadata": document.get("metadata", {}),
+        **{name: document[name] for name in document if name != "metadata"},
+    }
+
+
 def build_text(kind: Kind, message: Message, status: Mapping[str, Any]) -> bytes:
     """The object as it is stored, with these statuses.
 
     Raises:
         RefusedError: it is larger than one value may be.
     """
-    text = codec.to_yaml(codec.encode(message, status, kind=kind)).encode()
+    text = codec.to_yaml(name_first(codec.encode(message, status, kind=kind))).encode()
     if len(text) > MAX_BYTES:
         raise RefusedError(f"the object has {len(text)} bytes; at most {MAX_BYTES} can be stored; split it")
     return text

@@ -24,7 +24,7 @@ T = TypeVar("T")
 _QUEUE: Final = 16
 _LONG_FAILURE: Final = 30.0
 """Seconds after which a failure that goes on is logged again."""
-_REQUEST: Final = re.compile(r", [A-Z]+ /\S*: ")
+_REQUEST: Final = re.compile(r", [A-Z]+ \S+: ")
 """The part of an error that differs when one server fails many requests for one reason."""
 
 

@@ -54,6 +54,12 @@ def test_metadata_are_first(tmp_path: Path) -> None:
     write(tmp_path, "virtualservices/gloo-system/a.yaml", META + "virtualHost: {domains: [a]}\n")
     printed = yaml.safe_load(run(tmp_path, "get", "vs", "a", "-o", "yaml").stdout)
     assert list(printed) == ["metadata", "virtualHost"]
+    applied = CliRunner().invoke(build_app(), ["apply", str(tmp_path), "--config-dir", str(tmp_path / "other")])
+    assert "does not exist" in str(applied.exception)
+    (tmp_path / "other").mkdir()
+    CliRunner().invoke(build_app(), ["apply", str(tmp_path), "--config-dir", str(tmp_path / "other")])
+    written = (tmp_path / "other/virtualservices/gloo-system/a.yaml").read_text()
+    assert list(yaml.safe_load(written)) == ["metadata", "virtualHost"]
 
 
 def test_all_takes_no_name(tmp_path: Path) -> None:
@@ -93,3 +99,20 @@ def test_no_folder(tmp_path: Path) -> None:
     write(tmp_path, "file", "")
     assert str(run(tmp_path / "file", "get", "vs").exception) == f"--config-dir: {tmp_path}/file is no folder"
     assert str(run(tmp_path / "no", "get", "vs").exception) == f"--config-dir: {tmp_path}/no does not exist"
+
+
+def test_place_that_fails_in_between(tmp_path: Path) -> None:
+    """What was written before the place failed is told, and what was not."""
+    objects, place = tmp_path / "objects", tmp_path / "place"
+    write(objects, "upstreams/gloo-system/a.yaml", META + "static: {hosts: [{addr: a.example.com, port: 80}]}\n")
+    for name in ("a", "b"):
+        meta = META.replace("name: a", f"name: {name}")
+        write(objects, f"virtualservices/gloo-system/{name}.yaml", meta + f"virtualHost: {{domains: [{name}]}}\n")
+    write(place, "virtualservices", "a file where a folder belongs")
+
+    result = run(place, "apply", str(objects))
+
+    assert str(result.exception) == "2 objects could not be written"
+    told = [line.split(None, 2)[2] for line in result.stdout.splitlines() if line.startswith(("Upstream", "Virtual"))]
+    path = place / "virtualservices/gloo-system/a.yaml"
+    assert told == ["created", f"failed: {path} cannot be written: Not a directory", "failed: not tried after that"]
