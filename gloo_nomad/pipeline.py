@@ -6,7 +6,7 @@ and how they were sent; what did not change is not computed again. ``translate``
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from types import MappingProxyType
 
@@ -17,12 +17,23 @@ from gloo_nomad.envoy.translate import EnvoyProxy, translate_proxy
 from gloo_nomad.gateway.translate import translate_gateways
 from gloo_nomad.good_listeners import GoodListeners
 from gloo_nomad.good_listeners import Key as ListenerKey
+from gloo_nomad.journal import Joined
 from gloo_nomad.lastgood import Key as HostKey
 from gloo_nomad.lastgood import LastGood
 from gloo_nomad.options.registry import collect, collect_refused, modules
 from gloo_nomad.proxies import Listener, Proxy, VirtualHost
 from gloo_nomad.reports import Problems
-from gloo_nomad.resources import CLUSTER, LISTENER, ROUTES, SECRET, VIRTUAL_HOST, Resources, XdsSnapshot
+from gloo_nomad.resources import (
+    CLUSTER,
+    LISTENER,
+    ROUTES,
+    SCOPED_ROUTES,
+    SECRET,
+    VIRTUAL_HOST,
+    Resource,
+    Resources,
+    XdsSnapshot,
+)
 from gloo_nomad.splitting import Splitting
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.snapshot import ConfigSnapshot
@@ -65,7 +76,7 @@ class Pipeline:
         problems = [*gateway_problems, *self.unclaimed.problems(snapshot, claims())]
         problems.extend(problem for _, _, found in translated for problem in found)
         problems.extend(clusters.problems)
-        xds = {proxy.role: _assemble(envoy, clusters) for proxy, envoy, _ in translated}
+        xds = {proxy.role: _assemble(proxy.role, envoy, clusters, self.memo) for proxy, envoy, _ in translated}
         reachable = frozenset().union(*(envoy.reachable for _, envoy, _ in translated))
         self.memo.sweep()
         roles = {proxy.role for proxy in proxies}
@@ -93,14 +104,18 @@ class Pipeline:
         self, proxy: Proxy, problems: Problems, snapshot: ConfigSnapshot, settings: settings_pb2.Settings
     ) -> tuple[Proxy, EnvoyProxy, Problems]:
         """One proxy; virtual hosts and listeners with an error are translated from their last good version instead."""
-        split = self.splitting.choose(proxy, settings)
-        envoy = translate_proxy(proxy, snapshot, settings, self.memo, split)
+        translate = partial(
+            translate_proxy,
+            split=self.splitting.choose(proxy, settings),
+            scoping=self.splitting.scoping(proxy, settings),
+        )
+        envoy = translate(proxy, snapshot, settings, self.memo)
         found = (*problems, *envoy.problems)
         kept = self.last_good.restore(proxy, found, snapshot)
         kept = self.good_listeners.restore(kept, envoy.listeners.keys(), found, snapshot)
         if kept is proxy:
             return proxy, envoy, envoy.problems
-        return kept, translate_proxy(kept, snapshot, settings, self.memo, split, restored=True), envoy.problems
+        return kept, translate(kept, snapshot, settings, self.memo, restored=True), envoy.problems
 
 
 @cache
@@ -116,22 +131,29 @@ def _with_generated(clusters: Resources, generated: Resources) -> Resources:
     return MappingProxyType({name: merged[name] for name in sorted(merged)}) if generated else clusters
 
 
-def _assemble(envoy: EnvoyProxy, clusters: ClusterSet) -> XdsSnapshot:
-    return XdsSnapshot(
-        MappingProxyType(
-            {
-                CLUSTER: _with_generated(clusters.clusters, envoy.clusters),
-                LISTENER: _with_generated(envoy.listeners, clusters.listeners),
-                ROUTES: envoy.routes,
-                SECRET: MappingProxyType({**clusters.secrets, **envoy.secrets}),
-            }
-        ),
-        _for_delta(envoy),
-    )
+def _assemble(role: str, envoy: EnvoyProxy, clusters: ClusterSet, memo: Memo) -> XdsSnapshot:
+    types = {
+        CLUSTER: _with_generated(clusters.clusters, envoy.clusters),
+        LISTENER: _with_generated(envoy.listeners, clusters.listeners),
+        ROUTES: _with_scoped(("routes", role), envoy.routes, envoy, memo),
+        SECRET: MappingProxyType({**clusters.secrets, **envoy.secrets}),
+    }
+    if envoy.scopes:
+        types[SCOPED_ROUTES] = envoy.scopes
+    return XdsSnapshot(MappingProxyType(types), _for_delta(role, envoy, memo))
 
 
-def _for_delta(envoy: EnvoyProxy) -> Mapping[str, Resources]:
+def _for_delta(role: str, envoy: EnvoyProxy, memo: Memo) -> Mapping[str, Resources]:
     if not envoy.split_routes:
         return MappingProxyType({})
     routes = MappingProxyType({**envoy.routes, **envoy.split_routes})
-    return MappingProxyType({ROUTES: routes, VIRTUAL_HOST: envoy.virtual_hosts})
+    return MappingProxyType(
+        {ROUTES: _with_scoped(("delta routes", role), routes, envoy, memo), VIRTUAL_HOST: envoy.virtual_hosts}
+    )
+
+
+def _with_scoped(key: tuple[str, str], routes: Resources, envoy: EnvoyProxy, memo: Memo) -> Resources:
+    """All RouteConfigurations; costs those that changed, and a look at each of *routes*."""
+    if not envoy.scoped_routes:
+        return routes
+    return memo.get(key, (), Joined[str, Resource]).join((routes, envoy.scoped_routes))

@@ -22,7 +22,7 @@ from envoy.extensions.transport_sockets.tcp_stats.v3 import tcp_stats_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
 
 from gloo_nomad.messages import to_bytes, typed_config
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, XdsSnapshot
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, XdsSnapshot
 from tests.wasm_module import build_module
 
 SECONDS: Final = 60
@@ -87,10 +87,25 @@ def _inline_routes(listener: Any, snapshot: XdsSnapshot) -> Any:
 
 def _inline_route_config(manager: Any, snapshot: XdsSnapshot) -> None:
     """The RouteConfiguration itself; routes to clusters that do not exist are meant to be there."""
-    name = manager.rds.route_config_name
+    if manager.HasField("scoped_routes"):
+        _inline_scopes(manager.scoped_routes, snapshot)
+    else:
+        manager.route_config.CopyFrom(_route_config(manager.rds.route_config_name, snapshot))
+
+
+def _inline_scopes(scoped: Any, snapshot: XdsSnapshot) -> None:
+    """Every scope that there is, as connection managers get them, with its RouteConfiguration in it."""
+    for resource in snapshot.of(SCOPED_ROUTES).values():
+        scope = scoped.scoped_route_configurations_list.scoped_route_configurations.add()
+        scope.MergeFromString(resource.body)
+        scope.route_configuration.CopyFrom(_route_config(scope.route_configuration_name, snapshot))
+        scope.route_configuration_name = ""
+
+
+def _route_config(name: str, snapshot: XdsSnapshot) -> Any:
     config = route_pb2.RouteConfiguration.FromString(snapshot.of(ROUTES)[name].body)
     config.validate_clusters.value = False
-    manager.route_config.CopyFrom(config)
+    return config
 
 
 def _inline_modules(manager: Any) -> None:

@@ -13,6 +13,8 @@ from gloo_nomad.envoy.names import (
     authority_name,
     certificate_name,
     quic_listener_name,
+    scope_host,
+    scope_name,
     split_host_name,
     split_routes_name,
     virtual_host_name,
@@ -20,7 +22,7 @@ from gloo_nomad.envoy.names import (
 from gloo_nomad.envoy.secret_users import find_secret_users
 from gloo_nomad.proxies import Listener, VirtualHost
 from gloo_nomad.reports import Problem, Problems, Severity
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, VIRTUAL_HOST
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, VIRTUAL_HOST
 
 MAX_TEXT: Final = 400
 LOOK_SECONDS: Final = 10.0
@@ -118,13 +120,16 @@ class Nacks:
 
 
 def _sources(listener: Listener, type_url: str, name: str) -> Iterator[ObjectRef]:
-    """What a listener, a RouteConfiguration or a virtual host of a listener comes from."""
+    """What a listener, a RouteConfiguration, a scope or a virtual host of a listener comes from."""
     if type_url == LISTENER and name in {listener.name, quic_listener_name(listener.name)}:
         yield listener.source
     for group in listener.http:
         split = split_routes_name(group.route_config)
         if type_url == ROUTES and name in {group.route_config, split}:
             yield listener.source
+        if type_url in {ROUTES, SCOPED_ROUTES} and name.startswith(scope_name(group.route_config, "")):
+            host = name.removeprefix(scope_name(group.route_config, ""))
+            yield from (found.source for found in group.virtual_hosts if host in map(scope_host, found.domains))
         if type_url == VIRTUAL_HOST and name.rpartition("/")[0] == split:
             found = [host for host in group.virtual_hosts if split_host_name(split, _envoy_name(host)) == name]
             yield from (host.source for host in found)

@@ -23,6 +23,7 @@ from gloo_nomad.envoy.clusters import find_cluster
 from gloo_nomad.envoy.names import HTTP_CONNECTION_MANAGER, ROUTER
 from gloo_nomad.envoy.regex_limits import apply_regex_limit
 from gloo_nomad.envoy.resources import ads
+from gloo_nomad.envoy.scoped_routes import apply_scoped_routes
 from gloo_nomad.messages import duration, typed_config
 from gloo_nomad.options.hooks import ListenerContext
 from gloo_nomad.options.registry import hooks
@@ -60,10 +61,12 @@ def build_network_filters(
     *,
     routes: str,
     tls_port: int,
+    scoped: bool = False,
 ) -> NetworkFilters:
     """All network filters of an HTTP gateway on a listener with these options, *tls_port* if it is for TLS, else 0.
 
-    *routes* names the RouteConfiguration; *used_filters* are those that something behind it configures.
+    *routes* names the RouteConfiguration, or begins the names of *scoped* ones; *used_filters* are those that something
+    behind it configures.
     """
     upstreams: set[Ref] = set()
 
@@ -83,6 +86,8 @@ def build_network_filters(
     manager.http_filters.add(name=ROUTER, typed_config=typed_config(router_pb2.Router()))
     for hook in hooks("apply_connection_manager"):
         findings.extend(hook(group.options, manager, context))
+    if scoped:
+        apply_scoped_routes(routes, manager)
     findings.extend(apply_regex_limit(settings, manager))
     findings.extend(error(breach.path, f"Envoy refuses it: {breach.reason}") for breach in broken_rules(manager))
     last = listener_components_pb2.Filter(name=HTTP_CONNECTION_MANAGER, typed_config=typed_config(manager))

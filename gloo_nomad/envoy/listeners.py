@@ -25,6 +25,7 @@ from gloo_nomad.envoy.names import PROXY_PROTOCOL, TLS_INSPECTOR
 from gloo_nomad.envoy.quic import build_quic_listener
 from gloo_nomad.envoy.resources import pack_resource
 from gloo_nomad.envoy.route_configs import TranslatedRoutes, is_secure, translate_routes
+from gloo_nomad.envoy.scoped_routes import Scoping
 from gloo_nomad.envoy.tcp import TranslatedTcp, translate_tcp
 from gloo_nomad.envoy.tls import TlsScope
 from gloo_nomad.messages import typed_config
@@ -61,6 +62,7 @@ class World:
     memo: Memo
     split: frozenset[str] = frozenset()
     """RouteConfigurations whose virtual hosts are to be resources of their own."""
+    scoping: Scoping = Scoping.NONE
     restored: bool = False
     """Whether last good versions are part of the proxy."""
 
@@ -133,15 +135,16 @@ def translate_listener(listener: Listener, world: World) -> TranslatedListener:
 def _translate_routes(group: HttpGroup, listener: Listener, world: World) -> TranslatedRoutes:
     split = group.route_config in world.split
     version, options = (world.proxy, world.restored), listener.route_options
-    return translate_routes(group, options, world.snapshot, world.settings, world.memo, version=version, split=split)
+    translate = partial(translate_routes, version=version, split=split, scoping=world.scoping)
+    return translate(group, options, world.snapshot, world.settings, world.memo)
 
 
 def _network_filters(group: HttpGroup, listener: Listener, routes: TranslatedRoutes, world: World) -> NetworkFilters:
     name, used, settings = routes.resource.name, routes.filters, world.settings
     tls_port = listener.bind_port if is_secure(group) else 0
-    named = partial(build_network_filters, routes=name, tls_port=tls_port)
+    named = partial(build_network_filters, routes=name, tls_port=tls_port, scoped=routes.uses_scopes)
     compute = partial(named, group, listener.options, used, settings)
-    key = ("network filters", world.proxy, group.source, name, group.path, used, tls_port)
+    key = ("network filters", world.proxy, group.source, name, group.path, used, tls_port, routes.uses_scopes)
     return world.memo.track(key, (group.options, listener.options, settings), world.snapshot, compute)
 
 

@@ -7,6 +7,7 @@ clients go on working.
 from typing import Final
 
 from gloo_nomad.api.refs import Ref
+from gloo_nomad.messages import version_of
 from gloo_nomad.upstreams.consul import TWIN_PREFIX
 
 CONSUL_NAMESPACE: Final = "gloo-system"
@@ -20,6 +21,10 @@ TLS_INSPECTOR: Final = "envoy.filters.listener.tls_inspector"
 PROXY_PROTOCOL: Final = "envoy.filters.listener.proxy_protocol"
 QUIC_SOCKET: Final = "envoy.transport_sockets.quic"
 TLS_SOCKET: Final = "envoy.transport_sockets.tls"
+SCOPE_HEADER: Final = "x-gloo-nomad-scope"
+"""Says which gateway a request came to and for which host, between connection manager and router."""
+SCOPE_SEPARATOR: Final = ":"
+"""Between the parts of that."""
 HTTP_PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 _SERVICE_SEPARATOR: Final = "\n"
@@ -87,6 +92,21 @@ def split_routes_name(route_config: str) -> str:
 def split_host_name(routes: str, virtual_host: str) -> str:
     """Resource and name of a virtual host that is a resource of its own; Envoy finds its RouteConfiguration by it."""
     return f"{routes}/{virtual_host}"
+
+
+def scope_key(route_config: str) -> str:
+    """What stands for a gateway in keys of scopes: without colons, which separate their parts."""
+    return version_of(route_config.encode())
+
+
+def scope_host(domain: str) -> str:
+    """The host name by which requests for a domain are found; ``[`` for all addresses of IPv6."""
+    return domain.partition(SCOPE_SEPARATOR)[0].lower()
+
+
+def scope_name(route_config: str, host: str) -> str:
+    """The RouteConfiguration for one host name of a gateway, and the scope that leads to it."""
+    return f"{route_config}/{host}"
 
 
 def route_name(virtual_host: str, index: int, name: str, matcher: int) -> str:

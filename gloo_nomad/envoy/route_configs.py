@@ -4,7 +4,8 @@ A change of one virtual host among thousands translates that one, and joins byte
 made of the virtual hosts' digests: megabytes are not hashed again.
 
 Many virtual hosts are resources of their own where the protocol allows it (``envoy.split_routes``): then only the
-changed one travels, and the whole is joined only for clients that need it so.
+changed one travels, and the whole is joined only for clients that need it so. On request there is a RouteConfiguration
+for each host name instead (``envoy.scoped_routes``).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,15 @@ from gloo_nomad.envoy.chunks import Steps, translate_chunks
 from gloo_nomad.envoy.names import split_routes_name
 from gloo_nomad.envoy.resources import build_resource
 from gloo_nomad.envoy.routes import HostFrame, TranslatedHost, translate_virtual_host
+from gloo_nomad.envoy.scoped_routes import (
+    Scopable,
+    ScopedRoutes,
+    Scoping,
+    build_scoped_routes,
+    find_scopable,
+    join_scopable,
+    unscoped_problems,
+)
 from gloo_nomad.envoy.split_routes import SplitRoutes, join_hosts, pack_split_frame, split_hosts
 from gloo_nomad.messages import to_bytes, version_of
 from gloo_nomad.options.hooks import NO_LISTENER, ListenerContext
@@ -48,6 +58,10 @@ class TranslatedRoutes:
     problems: Problems
     split: SplitRoutes | None = None
     """The same for delta streams, if its virtual hosts are resources of their own."""
+    scoped: ScopedRoutes | None = None
+    """The same by host name, as far as host names can be scopes."""
+    uses_scopes: bool = False
+    """Whether the listener takes ``scoped`` and nothing else."""
 
 
 def translate_routes(
@@ -59,33 +73,34 @@ def translate_routes(
     *,
     version: tuple[Any, ...] = (),
     split: bool = False,
+    scoping: Scoping = Scoping.NONE,
 ) -> TranslatedRoutes:
     """The RouteConfiguration of a group; every virtual host in it is remembered by itself.
 
-    *split* asks for virtual hosts as resources of their own; *version* tells the lists of one group apart that there
-    are in one round. Keys may have identities in them because the remembered inputs keep what they stand for alive.
+    *split* asks for virtual hosts as resources of their own, *scoping* for scopes; *version* tells the lists of one
+    group apart that there are in one round. Keys may have identities in them because the remembered inputs keep what
+    they stand for alive.
     """
     listener = _listener_view(group.options, memo)
     frame = HostFrame(settings, is_secure(group), body_limit(options), listener=listener)
-    key = (*version, group.source, group.route_config, frame.secure, frame.body_limit, split)
+    key = (*version, group.source, group.route_config, frame.secure, frame.body_limit, split, scoping)
+    form = _Form(key, group.route_config if split else "", scoping)
 
     def translate(part: Sequence[VirtualHost]) -> _Hosts:
         hosts = [_translate_host(host, frame, snapshot, memo) for host in part]
-        return _gather(hosts, group.route_config if split else "", memo)
+        return _gather(hosts, form, memo)
 
     steps = Steps(translate, partial(_join, memo))
     inputs = (settings, listener)
     chunks = translate_chunks(("envoy hosts", *key), group.virtual_hosts, snapshot, memo, steps, shared=inputs)
     if _have_clashes(key, chunks, memo):
-        chunks = [_settle_clashes(group, frame, snapshot, memo, split=split)]
-    count = sum(len(chunk.served) for chunk in chunks)
-    parts = join_hosts(key, [chunk.resources for chunk in chunks], count, memo) if split else None
+        chunks = [_settle_clashes(group, frame, snapshot, memo, form)]
     return memo.track(
-        ("routes", id(group), frame.body_limit, parts is None),
+        ("routes", id(group), *key),
         (group, options, settings, *chunks),
         snapshot,
         lambda reads: _build_routes(
-            group, options, chunks, ListenerContext(settings, reads, group.source), memo, parts=parts
+            group, options, chunks, ListenerContext(settings, reads, group.source), memo, form=form
         ),
     )
 
@@ -122,6 +137,17 @@ def _translate_host(host: VirtualHost, frame: HostFrame, snapshot: ConfigSnapsho
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """In which pieces virtual hosts are served."""
+
+    key: tuple[Any, ...]
+    """Tells the lists of virtual hosts of one round apart."""
+    split: str = ""
+    """The RouteConfiguration of which they are to be resources of their own, if any."""
+    scoping: Scoping = Scoping.NONE
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hosts:
     """Some virtual hosts, put together. Sets of the same content are the same object."""
@@ -137,10 +163,12 @@ class _Hosts:
     problems: Problems
     resources: Resources
     """Virtual hosts as resources of their own, if they are to be that."""
+    scopable: Scopable
+    """Host names, if they are to be scopes."""
 
 
-def _gather(hosts: Sequence[TranslatedHost], split: str, memo: Memo) -> _Hosts:
-    """Virtual hosts, as resources of the RouteConfiguration *split* if there is one."""
+def _gather(hosts: Sequence[TranslatedHost], form: _Form, memo: Memo) -> _Hosts:
+    """Virtual hosts, in the pieces that are asked for."""
     served = tuple(host for host in hosts if host.rest)
     return _Hosts(
         served,
@@ -151,7 +179,8 @@ def _gather(hosts: Sequence[TranslatedHost], split: str, memo: Memo) -> _Hosts:
         _union((host.upstreams for host in hosts), memo),
         _union((host.consul_services for host in hosts), memo),
         tuple(problem for host in hosts for problem in host.problems),
-        split_hosts(split, served, memo) if split else NO_RESOURCES,
+        split_hosts(form.split, served, memo) if form.split else NO_RESOURCES,
+        find_scopable(served) if form.scoping is not Scoping.NONE else Scopable(),
     )
 
 
@@ -166,6 +195,7 @@ def _join(memo: Memo, parts: Sequence[_Hosts]) -> _Hosts:
         _union((part.consul_services for part in parts), memo),
         tuple(chain.from_iterable(part.problems for part in parts)),
         {name: resource for part in parts for name, resource in part.resources.items()},
+        join_scopable([part.scopable for part in parts]),
     )
 
 
@@ -184,7 +214,7 @@ def _have_clashes(key: tuple[Any, ...], parts: Sequence[_Hosts], memo: Memo) -> 
     return memo.get(("clashes", *key), (count, *domains), lambda: len(frozenset().union(*domains)) < count)
 
 
-def _settle_clashes(group: HttpGroup, frame: HostFrame, snapshot: ConfigSnapshot, memo: Memo, *, split: bool) -> _Hosts:
+def _settle_clashes(group: HttpGroup, frame: HostFrame, snapshot: ConfigSnapshot, memo: Memo, form: _Form) -> _Hosts:
     """All virtual hosts, each without the domains that one before it has; Envoy would refuse all routes otherwise.
 
     Conflicts between objects are settled by the gateway stage. What is left comes from last good versions.
@@ -200,10 +230,10 @@ def _settle_clashes(group: HttpGroup, frame: HostFrame, snapshot: ConfigSnapshot
             problems.append(_clash_problem(host.source, taken))
         owned.update(translated.domains)
         settled.append(translated)
-    key = ("settled clashes", group.source, group.route_config, frame.secure, frame.body_limit, split)
+    key = ("settled clashes", *form.key)
 
     def gather() -> _Hosts:
-        gathered = _gather(settled, group.route_config if split else "", memo)
+        gathered = _gather(settled, form, memo)
         return replace(gathered, problems=(*gathered.problems, *problems))
 
     return memo.get(key, tuple(settled), gather)
@@ -216,29 +246,50 @@ def _build_routes(
     context: ListenerContext,
     memo: Memo,
     *,
-    parts: Resources | None,
+    form: _Form,
 ) -> TranslatedRoutes:
     filters = frozenset().union(*(chunk.filters for chunk in chunks))
-    name = group.route_config if parts is None else split_routes_name(group.route_config)
-    built = _build_frame(name, options)
+    built = _build_frame(group.route_config, options)
     for hook in hooks("apply_route_configuration"):
         hook(group.options, built, replace(context, options=group.options, used_filters=filters))
+    scoped, unscoped = _scope(group, built, chunks, form, memo)
+    uses_scopes = form.scoping is Scoping.USED and scoped is not None and not unscoped
+    parts = None if uses_scopes or not form.split else _join_split(form, chunks, memo)
+    built.name = name = group.route_config if parts is None else split_routes_name(group.route_config)
     frame = to_bytes(built)
     version = version_of(frame, b"".join([chunk.digests for chunk in chunks]))
     wires = partial(_wires, frame, chunks)
-    if parts is None:
+    if parts is None and not uses_scopes:
         whole, split = build_resource(memo, ROUTES, name, b"".join(wires()), version), None
     else:
         whole = memo.get(("resource", ROUTES, name, version), (), lambda: JoinedResource(name, version, wires))
-        split = SplitRoutes(pack_split_frame(built, memo), parts)
+        split = None if parts is None else SplitRoutes(pack_split_frame(built, memo), parts)
     return TranslatedRoutes(
         whole,
         filters,
         frozenset().union(*(chunk.upstreams for chunk in chunks)),
         frozenset().union(*(chunk.consul_services for chunk in chunks)),
-        tuple(dict.fromkeys(problem for chunk in chunks for problem in chunk.problems)),
+        tuple(dict.fromkeys([*(problem for chunk in chunks for problem in chunk.problems), *unscoped])),
         split,
+        scoped,
+        uses_scopes,
     )
+
+
+def _join_split(form: _Form, chunks: Sequence[_Hosts], memo: Memo) -> Resources | None:
+    count = sum(len(chunk.served) for chunk in chunks)
+    return join_hosts(form.key, [chunk.resources for chunk in chunks], count, memo)
+
+
+def _scope(
+    group: HttpGroup, frame: Any, chunks: Sequence[_Hosts], form: _Form, memo: Memo
+) -> tuple[ScopedRoutes | None, Problems]:
+    """The routes by host name, and why they are not used although they should be."""
+    if form.scoping is Scoping.NONE:
+        return None, ()
+    parts = [chunk.scopable for chunk in chunks]
+    scoped = build_scoped_routes(group.route_config, frame, parts, form.key, memo)
+    return scoped, tuple(unscoped_problems(group, parts, scoped)) if form.scoping is Scoping.USED else ()
 
 
 def _wires(frame: bytes, parts: Sequence[_Hosts]) -> Iterator[bytes]:

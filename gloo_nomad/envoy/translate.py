@@ -12,6 +12,7 @@ from gloo_nomad.api.gen import settings_pb2
 from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.generated import find_clashes
 from gloo_nomad.envoy.listeners import TranslatedListener, World, translate_listener
+from gloo_nomad.envoy.scoped_routes import Scoping
 from gloo_nomad.journal import Joined
 from gloo_nomad.proxies import Proxy
 from gloo_nomad.reports import Problems
@@ -39,6 +40,10 @@ class EnvoyProxy:
     """For delta streams in place of those among ``routes`` that have the same names."""
     virtual_hosts: Resources = field(default_factory=lambda: NO_RESOURCES)
     """Those of ``split_routes``."""
+    scoped_routes: Resources = field(default_factory=lambda: NO_RESOURCES)
+    """RouteConfigurations for one host name each, beside ``routes``."""
+    scopes: Resources = field(default_factory=lambda: NO_RESOURCES)
+    """What leads to ``scoped_routes``."""
 
 
 def translate_proxy(
@@ -48,14 +53,16 @@ def translate_proxy(
     memo: Memo,
     split: frozenset[str] = frozenset(),
     *,
+    scoping: Scoping = Scoping.NONE,
     restored: bool = False,
 ) -> EnvoyProxy:
     """All of a proxy; parts that did not change are the same objects as in the last round.
 
-    The virtual hosts of the RouteConfigurations named in *split* become resources of their own. *restored* tells a
-    proxy with last good versions in it apart from the one of the same round without them.
+    The virtual hosts of the RouteConfigurations named in *split* become resources of their own; *scoping* says
+    whether there are some for each host name. *restored* tells a proxy with last good versions in it apart from the one
+    of the same round without them.
     """
-    world = World(proxy.ref, snapshot, settings, memo, split, restored)
+    world = World(proxy.ref, snapshot, settings, memo, split, scoping, restored)
     listeners = [translate_listener(listener, world) for listener in proxy.listeners]
     served = [listener for listener in listeners if listener.resource is not None]
     routes = [routes for listener in served for routes in listener.routes]
@@ -65,7 +72,7 @@ def translate_proxy(
     secrets += [secret for _, made in generated for secret in made.secrets]
     return EnvoyProxy(
         _by_name(resource for listener in served for resource in (listener.resource, listener.quic)),
-        _by_name(route.resource for route in routes),
+        _by_name(route.resource for route in routes if not route.uses_scopes),
         _by_name(secrets),
         (*_problems(listeners), *find_clashes(generated)),
         frozenset().union(*(part.consul_services for part in routes), *(part.consul_services for part in tcp)),
@@ -76,14 +83,16 @@ def translate_proxy(
         ),
         _by_name(cluster for _, made in reversed(generated) for cluster in made.clusters),
         _by_name(part.split.resource for part in routes if part.split is not None),
-        _merge([part.split.virtual_hosts for part in routes if part.split is not None], world),
+        _merge("virtual hosts", [part.split.virtual_hosts for part in routes if part.split is not None], world),
+        _merge("scoped routes", [part.scoped.routes for part in routes if part.scoped is not None], world),
+        _merge("scopes", [part.scoped.scopes for part in routes if part.scoped is not None], world),
     )
 
 
-def _merge(found: Sequence[Resources], world: World) -> Resources:
+def _merge(what: str, found: Sequence[Resources], world: World) -> Resources:
     if len(found) < 2:
         return found[0] if found else NO_RESOURCES
-    return world.memo.get(("virtual hosts", world.proxy, world.restored), (), Joined[str, Resource]).join(found)
+    return world.memo.get((what, world.proxy, world.restored), (), Joined[str, Resource]).join(found)
 
 
 def _by_name(resources: Iterable[Resource | None]) -> Resources:

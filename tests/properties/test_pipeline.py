@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
 from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,7 +18,8 @@ from gloo_nomad.good_listeners import GoodListeners
 from gloo_nomad.lastgood import LastGood
 from gloo_nomad.messages import to_bytes
 from gloo_nomad.pipeline import Pipeline, Translation
-from gloo_nomad.resources import ROUTES, VIRTUAL_HOST, Resource, XdsSnapshot
+from gloo_nomad.resources import ROUTES, SCOPED_ROUTES, VIRTUAL_HOST, Resource, XdsSnapshot
+from gloo_nomad.splitting import Splitting
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.memo import Memo
 from gloo_nomad.store.services import CONSUL_SERVICE, Instance, ServiceInstances
@@ -29,11 +30,14 @@ from tests.pipeline.certificates import make_pair
 NAMES = ("a", "b", "c")
 NAMESPACE = "gloo-system"
 SETTINGS = settings_pb2.Settings()
-SPLIT = json_format.ParseDict(
-    {"extensions": {"configs": {"gloo-nomad": {"virtualHostDiscovery": "always"}}}}, settings_pb2.Settings()
+SPLIT, SCOPED = (
+    json_format.ParseDict(
+        {"extensions": {"configs": {"gloo-nomad": {"virtualHostDiscovery": how}}}}, settings_pb2.Settings()
+    )
+    for how in ("always", "scoped")
 )
-FORMS = st.sampled_from([SETTINGS, SPLIT])
-"""With virtual hosts in their RouteConfiguration, and as resources of their own."""
+FORMS = st.sampled_from([SETTINGS, SPLIT, SCOPED])
+"""With virtual hosts in their RouteConfiguration, as resources of their own, and a RouteConfiguration for each host."""
 
 
 def metadata(name: str) -> dict[str, Any]:
@@ -84,7 +88,7 @@ routes = st.builds(
     actions,
     options,
 )
-domains = st.lists(st.sampled_from(["a.com", "b.com", "*.c.com", "*"]), max_size=2)
+domains = st.lists(st.sampled_from(["a.com", "a.com:81", "b.com", "*.c.com", "*"]), max_size=2)
 virtual_services = st.builds(
     lambda name, hosts, found, secret: (
         "VirtualService",
@@ -236,13 +240,17 @@ def test_incremental_equals_from_scratch(sequence: list[tuple[Any, ...]], forms:
         form = forms[number % len(forms)]
         hosts, listeners = copy.copy(pipeline.last_good.hosts), copy.copy(pipeline.good_listeners.listeners)
         incremental = pipeline.translate(store.snapshot, form)
-        fresh = Pipeline(last_good=LastGood(hosts), good_listeners=GoodListeners(listeners))
+        fresh = Pipeline(
+            last_good=LastGood(hosts),
+            good_listeners=GoodListeners(listeners),
+            splitting=Splitting(scoped=set(pipeline.splitting.scoped)),
+        )
         scratch = fresh.translate(store.snapshot, form)
 
         assert flat(incremental, store, memo) == flat(scratch, store, Memo())
         assert set(incremental.problems) == set(scratch.problems)
         assert incremental.services == scratch.services
-        assert all(joined(snapshot) for snapshot in incremental.xds.values())
+        assert all(joined(snapshot) and found(snapshot) for snapshot in incremental.xds.values())
 
 
 def joined(snapshot: XdsSnapshot) -> bool:
@@ -261,6 +269,23 @@ def joined(snapshot: XdsSnapshot) -> bool:
     for routes, host in whole:
         host.name = f"{routes}/{host.name}"
     return [to_bytes(host) for host in hosts] == [to_bytes(host) for _, host in whole]
+
+
+def found(snapshot: XdsSnapshot) -> bool:
+    """Whether each scope leads to the virtual hosts of its host name, and no RouteConfiguration is without a scope."""
+    configs = [route_pb2.RouteConfiguration.FromString(each.body) for each in snapshot.of(ROUTES).values()]
+    scopes = [
+        scoped_route_pb2.ScopedRouteConfiguration.FromString(each.body) for each in snapshot.of(SCOPED_ROUTES).values()
+    ]
+    hosts = {scope.route_configuration_name: scope.key.fragments[1].string_key for scope in scopes}
+    scoped = [config for config in configs if "/" in config.name]
+    return {config.name for config in scoped} == hosts.keys() and all(
+        config.virtual_hosts
+        and all(
+            hosts[config.name] in {domain.partition(":")[0] for domain in host.domains} for host in config.virtual_hosts
+        )
+        for config in scoped
+    )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,7 +12,7 @@ from gloo_nomad.api.refs import ObjectRef, Ref
 from gloo_nomad.app.engine import Engine
 from gloo_nomad.app.nacks import MAX_TEXT, Nacks, Node
 from gloo_nomad.reports import Severity
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, VIRTUAL_HOST
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, VIRTUAL_HOST
 from gloo_nomad.settings import RuntimeSettings
 from gloo_nomad.store.change import Change, Entry
 from tests.pipeline.envoy_world import GATEWAY, ROLE, TO_UP, make_world, upstream, virtual_service
@@ -35,7 +35,7 @@ class Scene:
         self.engine = Engine(RuntimeSettings(settings_pb2.Settings(), Ref("gloo-system", "default")))
         self.nacks = Nacks(self.engine, lambda: self.connected)
         self.engine.reporters.append(self.nacks.problems)
-        world = make_world(GATEWAY, upstream(), virtual_service(TO_UP))
+        world = make_world(GATEWAY, upstream(), virtual_service(TO_UP, domains="['*', 'A.test:81']"))
         self.engine.translation = world.translation
         secret = Entry(secret_pb2.Secret())
         self.engine.store.apply(Change("test", "Secret", {SECRET_REF.ref: secret}))
@@ -56,6 +56,8 @@ class Scene:
         (ROUTES, "listener-::-8080-routes", GATEWAY_REF),
         (ROUTES, "listener-::-8080-routes-vhds", GATEWAY_REF),
         (VIRTUAL_HOST, "listener-::-8080-routes-vhds/gloo-system_vs", VIRTUAL_SERVICE_REF),
+        (ROUTES, "listener-::-8080-routes/a.test", VIRTUAL_SERVICE_REF),
+        (SCOPED_ROUTES, "listener-::-8080-routes/a.test", VIRTUAL_SERVICE_REF),
         (SECRET, "tls/gloo-system/cert", SECRET_REF),
         (SECRET, "ca/gloo-system/cert", SECRET_REF),
     ],

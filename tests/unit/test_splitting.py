@@ -115,7 +115,7 @@ def test_two_of_one_name() -> None:
 def test_a_mode_that_is_none() -> None:
     """It is said what it may be."""
     (finding,) = own_findings(settings(virtualHostDiscovery="sometimes"))
-    assert finding.message == "is to be one of auto, always, never"
+    assert finding.message == "is to be one of auto, always, never, scoped"
     assert list(own_findings(settings(virtualHostDiscovery="never"))) == []
 
 
