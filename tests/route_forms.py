@@ -105,10 +105,12 @@ async def running(run_envoy: RunEnvoy, how: str, *objects: str) -> AsyncIterator
         assert site.xds.nacks == []
 
 
-async def start(run_envoy: RunEnvoy, site: Site, *, ready: bool = True, delta: bool = True) -> Envoy:
+async def start(
+    run_envoy: RunEnvoy, site: Site, *, ready: bool = True, delta: bool = True, drain_seconds: int = 600
+) -> Envoy:
     """An Envoy of the site."""
     bootstrap = build_bootstrap(xds_port=site.xds.server.port, admin_port=free_port(), role=ROLE, delta=delta)
-    return await asyncio.to_thread(run_envoy, bootstrap, ready=ready)
+    return await asyncio.to_thread(run_envoy, bootstrap, ready=ready, drain_seconds=drain_seconds)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Final
 CHECKOUT: Final = Path(__file__).parent.parent
 PAGE: Final = CHECKOUT / "docs" / "xds.md"
 BEGIN, END = "<!-- cases -->\n", "<!-- end of cases -->\n"
-_FILES: Final = ("test_xds_*.py", "test_envoy_over_xds.py", "test_envoy_split_hosts.py")
+_FILES: Final = ("test_xds_*.py", "test_envoy_over_xds.py", "test_envoy_split_hosts.py", "test_envoy_scoped_routes.py")
 RAW, GRPC, ENVOY = "raw client", "gRPC", "Envoy"
 
 

@@ -127,11 +127,13 @@ def start_envoy(
     ready: bool = False,
     log_level: str = "warning",
     concurrency: int = 1,
+    drain_seconds: int = 600,
 ) -> Envoy:
     """Starts Envoy with *bootstrap*, which may leave the admin address out, and with so many worker threads.
 
-    Access logs are written out at once, and not every ten seconds. Returns when the admin interface answers, or with
-    *ready* when Envoy has its first configuration and listens.
+    Connections to listeners that were replaced have *drain_seconds* left. Access logs are written out at once, and not
+    every ten seconds. Returns when the admin interface answers, or with *ready* when Envoy has its first configuration
+    and listens.
     """
     program = binary or find_binary("envoy")
     config = dict(bootstrap)
@@ -141,7 +143,7 @@ def start_envoy(
     file = directory / f"envoy-{port}.json"
     file.write_text(json.dumps(config))
     line: list[str | Path] = [program, "-c", file, "--disable-hot-restart", "--concurrency", str(concurrency)]
-    line += ["-l", log_level, "--file-flush-interval-msec", "100"]
+    line += ["--drain-time-s", str(drain_seconds), "-l", log_level, "--file-flush-interval-msec", "100"]
     server = start_process("envoy", line, directory / f"envoy-{port}.log")
     path = "/ready" if ready else "/server_info"
     wait_ready(server, lambda: fetch(port, path).status == 200)

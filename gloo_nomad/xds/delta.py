@@ -6,10 +6,11 @@ From Envoy's documentation, "xDS REST and gRPC protocol", sections "Incremental 
 from collections.abc import Collection
 from typing import Any
 
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, ROUTES, VIRTUAL_HOST
-from gloo_nomad.xds.hosts import VirtualHostLane
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, VIRTUAL_HOST
+from gloo_nomad.xds.hosts import TOGETHER_BYTES, VirtualHostLane
 from gloo_nomad.xds.lane import DeltaLane
 from gloo_nomad.xds.ledger import Answer
+from gloo_nomad.xds.scopes import SCOPES_SECONDS, ListenerLane, use_scopes
 from gloo_nomad.xds.session import PART_BYTES, PATIENCE, Session
 from gloo_nomad.xds.view import RoleView
 from gloo_nomad.xds.wire import Outgoing
@@ -28,7 +29,18 @@ class DeltaSession(Session[DeltaLane]):
         """A lane for a type that is asked for the first time."""
         if type_url == VIRTUAL_HOST:
             return VirtualHostLane(self.view, self._part_bytes, self._holds_routes)
-        return DeltaLane(type_url, self.view, self._part_bytes)
+        if type_url == LISTENER:
+            return ListenerLane(self.view, self._part_bytes, self._has_scopes)
+        part_bytes = max(self._part_bytes, TOGETHER_BYTES) if type_url == SCOPED_ROUTES else self._part_bytes
+        return DeltaLane(type_url, self.view, part_bytes)
+
+    def _has_scopes(self) -> bool:
+        """Whether the client has every scope, and the RouteConfiguration of the same name that it leads to."""
+        scopes, routes = self.lanes.get(SCOPED_ROUTES), self.lanes.get(ROUTES)
+        if scopes is None or routes is None:
+            return False
+        settled = not any(lane.owes_updates() or lane.ledger.unanswered for lane in (scopes, routes))
+        return settled and self.view.wires(SCOPED_ROUTES).keys() <= routes.subscription.names
 
     def _holds_routes(self, name: str) -> bool:
         """Whether the client can use virtual hosts of this RouteConfiguration; on a stream without any, it says so."""
@@ -64,12 +76,24 @@ class DeltaSession(Session[DeltaLane]):
         """The next response; what belongs to the resources in it is sent again after it.
 
         Envoy warms a changed cluster only when endpoints arrive after it, even unchanged ones (section "Resource
-        warming"). Virtual hosts come after their RouteConfiguration.
+        warming"). Virtual hosts come after their RouteConfiguration, and scopes after listeners that use them.
         """
+        listeners = self.lanes.get(LISTENER)
+        if isinstance(listeners, ListenerLane):
+            listeners.look(now)
         outgoing = super().next_response(now)
+        if outgoing is not None and outgoing.type_url == LISTENER and SCOPED_ROUTES in self.lanes:
+            self.lanes[SCOPED_ROUTES].resend(self.view.wires(SCOPED_ROUTES) if use_scopes(outgoing.wires) else ())
         if outgoing is not None and outgoing.type_url == CLUSTER and ENDPOINTS in self.lanes:
             self.lanes[ENDPOINTS].resend(self.lanes[CLUSTER].replaced)
         hosts = self._host_lane()
         if outgoing is not None and outgoing.type_url == ROUTES and hosts is not None:
             hosts.follow({wire.name for wire in outgoing.wires})
         return outgoing
+
+    def wake_at(self, now: float) -> float | None:
+        """When to ask for the next response even if nothing happens until then."""
+        listeners = self.lanes.get(LISTENER)
+        end = listeners.scope_hold.end(SCOPES_SECONDS) if isinstance(listeners, ListenerLane) else None
+        times = [time for time in (super().wake_at(now), end) if time is not None and time > now]
+        return min(times, default=None)

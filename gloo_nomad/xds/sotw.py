@@ -13,9 +13,10 @@ from typing import Any, Final
 from envoy.config.endpoint.v3 import endpoint_pb2
 
 from gloo_nomad.messages import to_bytes, version_of
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, Resource
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, SCOPED_ROUTES, Resource
 from gloo_nomad.xds.ledger import Answer, Sent
 from gloo_nomad.xds.node_view import NodeView
+from gloo_nomad.xds.scopes import use_scopes
 from gloo_nomad.xds.session import Lane, Session, check_names
 from gloo_nomad.xds.subscription import WILDCARD
 from gloo_nomad.xds.view import version_text
@@ -91,6 +92,10 @@ class SotwLane(Lane):
         has = self._has or ()
         index = bisect_left(has, name, key=_NAME)
         return has[index] if index < len(has) and has[index].name == name else None
+
+    def resend(self) -> None:
+        """Sends again what the client may have forgotten."""
+        self._forced = self._dirty = True
 
     def owes_updates(self) -> bool:
         """Whether what the client asks for is not what it was sent last."""
@@ -209,3 +214,11 @@ class SotwSession(Session[SotwLane]):
         super().resources_changed(type_url, names)
         if type_url == CLUSTER:
             super().resources_changed(ENDPOINTS, names)
+
+    def next_response(self, now: float) -> Outgoing | None:
+        """The next response; scopes are sent again after listeners that use them."""
+        outgoing = super().next_response(now)
+        scopes = self.lanes.get(SCOPED_ROUTES)
+        if outgoing is not None and outgoing.type_url == LISTENER and scopes is not None and use_scopes(outgoing.wires):
+            scopes.resend()
+        return outgoing

@@ -1,11 +1,17 @@
 """A RouteConfiguration for each host name, with a real Envoy: what is found, what travels, and no request lost."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from gloo_nomad.demo.envoy import Envoy
+from gloo_nomad.demo.fetch import fetch
 from gloo_nomad.demo.ports import free_port
 from gloo_nomad.demo.processes import wait_until
+from gloo_nomad.envoy.names import SCOPE_HEADER, scope_key
+from tests.pipeline.envoy_world import TO_UP, upstream, virtual_service
 from tests.route_forms import RunEnvoy, Site, Traffic, answering, answering_all, gateway, running, serving, start
 from tests.xds_world import in_loop, open_world
 
@@ -117,6 +123,32 @@ async def test_gateways_have_scopes_of_their_own(run_envoy: RunEnvoy) -> None:
 
 
 @in_loop
+async def test_the_header_is_ours(run_envoy: RunEnvoy, run_echo: Callable[[], int]) -> None:
+    """What a client says in it counts for nothing, and no upstream sees it."""
+    to_echo = virtual_service(TO_UP, name="echo", domains="[echo.test]")
+    spec = f"static: {{hosts: [{{addr: 127.0.0.1, port: {await asyncio.to_thread(run_echo)}}}]}}"
+    async with running(run_envoy, "scoped", upstream(spec=spec), to_echo, answering("vs0")) as (site, _):
+        await site.becomes("vs0.test", "vs0")
+        forged = {SCOPE_HEADER: f"{scope_key(f'listener-127.0.0.1-{site.port}-routes')}:vs0.test"}
+        answer = await asyncio.to_thread(fetch, site.port, "/", host="echo.test", headers=forged)
+        assert answer.status == 200
+        assert SCOPE_HEADER not in answer.json()["headers"]
+
+
+@in_loop
+async def test_a_gateway_that_is_added(run_envoy: RunEnvoy) -> None:
+    """It opens its port when its scopes are there: the first answer on it is right."""
+    other = free_port()
+    async with running(run_envoy, "scoped", answering_all(MANY)) as (site, _):
+        await site.becomes("vs0.test", "vs0")
+        traffic = Traffic(other, ("vs0.test", f"vs{MANY - 1}.test"))
+        with traffic.flowing():
+            site.put(gateway(other, "gw2"))
+            await asyncio.to_thread(wait_until, lambda: traffic.statuses["200"] > 20, "answers", 30.0)
+        assert traffic.statuses.keys() <= {"200", "refused", "closed"}, traffic.statuses
+
+
+@in_loop
 async def test_a_gateway_that_is_edited(run_envoy: RunEnvoy) -> None:
     """Its new listener takes the scopes over that are there; what changes later reaches it."""
     async with running(run_envoy, "scoped", answering_all(MANY)) as (site, envoy):
@@ -177,3 +209,29 @@ async def test_state_of_the_world(run_envoy: RunEnvoy) -> None:
         site.remove("vs1")
         await site.becomes("vs1.test", "404")
         assert site.xds.nacks == []
+
+
+@in_loop
+async def test_scopes_are_used_again_when_all_that_used_them_is_gone(run_envoy: RunEnvoy) -> None:
+    """Envoy has forgotten them by then, and would not ask; no request fails, nor ever did."""
+    other = free_port()
+    async with serving("scoped", gateway(other, "gw2"), answering_all(MANY)) as site:
+        envoy = await start(run_envoy, site, drain_seconds=1)
+        traffic = [Traffic(port, ("vs0.test", f"vs{MANY - 1}.test")) for port in (site.port, other)]
+        await site.becomes("vs0.test", "vs0")
+        with traffic[0].flowing(), traffic[1].flowing():
+            for number, how in enumerate(("never", "scoped", "always", "scoped")):
+                site.use(how)
+                site.put(answering("vs0", f"round{number}"))
+                await site.becomes("vs0.test", f"round{number}")
+                await Site(site.objects, site.xds, other).becomes("vs0.test", f"round{number}")
+                await asyncio.to_thread(wait_until, partial(_is_quiet, envoy, 2 + 2 * number), "drained", 30.0)
+        for each in traffic:
+            assert each.statuses.keys() <= {"200", "closed"}, each.statuses
+        assert site.xds.nacks == []
+
+
+def _is_quiet(envoy: Envoy, modified: int) -> bool:
+    """Whether so many listeners were replaced, and nothing is left of those before."""
+    states = ("listener_manager.total_listeners_warming", "listener_manager.total_listeners_draining")
+    return envoy.stat("listener_manager.listener_modified") >= modified and not any(map(envoy.stat, states))

@@ -5,7 +5,17 @@ from typing import Any
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, VIRTUAL_HOST, Resource, XdsSnapshot
+from gloo_nomad.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    SCOPED_ROUTES,
+    SECRET,
+    VIRTUAL_HOST,
+    Resource,
+    XdsSnapshot,
+)
 from gloo_nomad.xds.delta import DeltaSession
 from gloo_nomad.xds.ledger import MOST_UNANSWERED, blamed_names
 from gloo_nomad.xds.session import MOST_NAMES, PATIENCE, ProtocolViolationError
@@ -33,9 +43,9 @@ class Bench:
         """The test asks for responses itself."""
 
     def publish(self, **types: Texts) -> None:
-        """Publishes clusters, endpoints, listeners, routes and secrets by name and body."""
+        """Publishes resources of these types by name and body."""
         urls = {"clusters": CLUSTER, "endpoints": ENDPOINTS, "listeners": LISTENER, "routes": ROUTES, "secrets": SECRET}
-        urls["hosts"] = VIRTUAL_HOST
+        urls |= {"hosts": VIRTUAL_HOST, "scopes": SCOPED_ROUTES}
         self.view.publish(
             XdsSnapshot(
                 {
