@@ -28,9 +28,8 @@ MOST_PAUSE: Final = 0.02
 """Seconds between the ends of two streams of a server that stops."""
 
 LEAVING_SECONDS: Final = 0.1
-"""How long the status of a stream waits that the client has closed. One that closed its side waits for the status; of
-one that vanished we hear within this time, and then no status is sent: gRPC for Python loses what it allocated for each
-batch of operations that fails or that nobody waits for any more (https://github.com/grpc/grpc/issues/43360)."""
+"""How long the status of a stream waits that the client has closed. A client that closed its side is still there for
+it; that a client has vanished is heard within this time, and no status is tried then."""
 
 LONGEST_ROLE: Final = 512
 _LOG: Final = structlog.get_logger(__name__)
@@ -327,9 +326,10 @@ class Stream:
 
 
 async def _finish(serving: "asyncio.Task[None]") -> None:
-    """Returns when *serving* is over, also if it is cancelled meanwhile, as gRPC does when a client vanishes.
+    """Returns when *serving* is over, also if gRPC cancels the call meanwhile, because the client has vanished.
 
-    What *serving* reads and writes ends by itself then. Cancelled in the middle of it, it would not be freed.
+    Reads and writes of such a call end by themselves. Cancelled before that, they would never be freed
+    (https://github.com/grpc/grpc/issues/43360).
     """
     try:
         await asyncio.shield(serving)
