@@ -52,8 +52,7 @@ class DeltaSession(Session[DeltaLane]):
 
     def receive(self, request: Any, now: float) -> Answer | None:
         """Takes a DeltaDiscoveryRequest over; the names of one with a stale nonce count, its answer does not."""
-        if self.has_something is None:
-            self.has_something = bool(request.initial_resource_versions)
+        self.meet(now, has_something=bool(request.initial_resource_versions))
         lane = self.lane(request.type_url)
         error = request.error_detail.message if request.HasField("error_detail") else None
         answer = lane.settle(request.response_nonce, error, now) if request.response_nonce else None

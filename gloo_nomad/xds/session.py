@@ -17,6 +17,9 @@ from gloo_nomad.xds.wire import Outgoing
 PATIENCE: Final = 5.0
 """Seconds after which an answer is no longer waited for: neither the next response nor other types are held back."""
 
+REUNION: Final = 1.0
+"""Seconds that a client which comes back has to say what it has of every type; nothing that is in use goes before."""
+
 PART_BYTES: Final = 3 * 1024 * 1024
 """A delta response with several resources is split when it would be larger."""
 
@@ -123,6 +126,7 @@ class Session(ABC, Generic[LaneT]):
         self.has_something: bool | None = None
         """Whether the client had resources when the stream began; None before its first request."""
         self._patience = patience
+        self._complete_at = 0.0
         self._ordered: tuple[LaneT, ...] = ()
 
     @abstractmethod
@@ -131,6 +135,15 @@ class Session(ABC, Generic[LaneT]):
 
         Raises ProtocolViolationError for what no client may ask.
         """
+
+    def meet(self, now: float, *, has_something: bool) -> None:
+        """Notes with what the client came.
+
+        Its requests come one by one, clusters first: those for what uses them may still be on their way.
+        """
+        if self.has_something is None:
+            self.has_something = has_something
+            self._complete_at = now + REUNION if has_something else now
 
     @abstractmethod
     def make_lane(self, type_url: str) -> LaneT:
@@ -197,9 +210,10 @@ class Session(ABC, Generic[LaneT]):
         return lane.update_hold.holds(now, self._patience, blocked=blocked)
 
     def _holds_removals(self, lane: LaneT, now: float) -> bool:
-        blocked = any(
+        users = REMOVALS_AFTER.get(lane.type_url, ())
+        blocked = (bool(users) and now < self._complete_at) or any(
             other.owes_updates() or other.owes_removals() or other.ledger.waits(now, self._patience)
-            for other in self._lanes_of(REMOVALS_AFTER.get(lane.type_url, ()))
+            for other in self._lanes_of(users)
         )
         return lane.removal_hold.holds(now, self._patience, blocked=blocked)
 
@@ -210,8 +224,8 @@ class Session(ABC, Generic[LaneT]):
         """When to ask for the next response even if nothing happens until then; None if that is not needed."""
         if not self._is_open or not any(self._owes(lane) for lane in self._ordered):
             return None
-        times = [time for lane in self._ordered for time in self._deadlines(lane) if time > now]
-        return min(times, default=None)
+        times = [self._complete_at, *(time for lane in self._ordered for time in self._deadlines(lane))]
+        return min((time for time in times if time > now), default=None)
 
     def _deadlines(self, lane: LaneT) -> list[float]:
         ends = (lane.update_hold.end(self._patience), lane.removal_hold.end(self._patience))

@@ -199,8 +199,7 @@ class SotwSession(Session[SotwLane]):
 
     def receive(self, request: Any, now: float) -> Answer | None:
         """Takes a DiscoveryRequest over; one with a stale nonce is ignored."""
-        if self.has_something is None:
-            self.has_something = bool(request.version_info)
+        self.meet(now, has_something=bool(request.version_info))
         lane = self.lane(request.type_url)
         if lane.is_stale(request.response_nonce):
             return None

@@ -216,7 +216,10 @@ class DeltaMachine(RuleBasedStateMachine):
             if self.client.inbox:
                 self.client.read(says_names=says_names)
             elif not self.client.transmit():
-                break
+                wake_at = self.client.session.wake_at(self.published.now)
+                if wake_at is None:
+                    break
+                self.published.now = wake_at
         assert self.client.session.wake_at(self.published.now) is None
         self.client.check_settled()
 

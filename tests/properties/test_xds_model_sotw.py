@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from gloo_nomad.xds.session import REUNION
 from gloo_nomad.xds.sotw import SotwSession
 from gloo_nomad.xds.wire import Outgoing
 from tests.xds_published import BAD, PATIENCE, Attached, Published, bodies, some_names, types
@@ -30,9 +31,9 @@ class SotwModel:
         self.nonce: dict[str, str] = {}
         self.inbox: deque[Outgoing] = deque()
         self.order = Order(self)
-        self._connect()
+        self._connect({})
 
-    def _connect(self) -> None:
+    def _connect(self, content: dict[str, dict[str, str]]) -> None:
         self.session = SotwSession(self.published.view, node_id="n", patience=PATIENCE)
         self.attached = Attached(self.session)
         self.published.view.attach(self.attached)
@@ -40,21 +41,22 @@ class SotwModel:
         self.inbox.clear()
         self.order = Order(self)
         self.ever_named = {type_url for type_url, names in self.names.items() if names}
-        for type_url in self.names:
+        for type_url in sorted(self.names, key=lambda each: each != CLUSTER):
             self.send(type_url)
+            if content:
+                self.published.publish(content)
+            self.transmit()
 
     def restart(self) -> None:
         """Has nothing any more, and connects anew."""
         self.state.clear()
         self.version.clear()
-        self.reconnect()
+        self.reconnect({})
 
-    def reconnect(self) -> None:
-        """Connects anew with what it has."""
+    def reconnect(self, content: dict[str, dict[str, str]]) -> None:
+        """Connects anew with what it has; something is published when the first request has come."""
         self.published.view.detach(self.attached)
-        self._connect()
-        if CLUSTER in self.names and not self.session.lanes[CLUSTER].owes_updates():
-            self.order.clusters.update(self.state.get(CLUSTER, {}))
+        self._connect(content)
 
     def send(self, type_url: str, error: str = "") -> None:
         """A request with what the client wants and has."""
@@ -139,14 +141,18 @@ class Order:
         """Names of endpoints that the client has nothing of and was not sent any since it asked."""
         self._sent_at: dict[str, float] = {}
         self._gone_since: float | None = None
+        self._began = client.published.now
 
     def heard(self, type_url: str) -> None:
         """The server has heard what the client wants."""
         names = set(self.client.names[type_url])
         before = self._names.get(type_url, names if self.client.version.get(type_url) else set())
+        first = type_url not in self._names
         self._names[type_url] = names
         if names:
             self._named.add(type_url)
+        if type_url == CLUSTER and first and not self.client.session.lanes[CLUSTER].owes_updates():
+            self.clusters.update(self.client.state.get(CLUSTER, {}))
         if type_url == ENDPOINTS:
             self._asked = (self._asked | (names - before)) & names
         if type_url == CLUSTER and not self._is_wildcard(CLUSTER):
@@ -184,7 +190,7 @@ class Order:
     def _is_past(self, type_url: str) -> bool:
         """Whether the client has answered the newest of a type, or was waited for in vain."""
         if type_url not in self._names:
-            return True
+            return type_url not in self.client.names or self.client.published.now >= self._began + REUNION
         if self.client.awaits(type_url):
             return self._is_overdue(self._sent_at[type_url])
         return self.client.is_current(type_url)
@@ -224,10 +230,10 @@ class SotwMachine(RuleBasedStateMachine):
         """The client starts anew."""
         self.client.restart()
 
-    @rule()
-    def reconnect(self) -> None:
+    @rule(content=st.dictionaries(types, bodies))
+    def reconnect(self, content: dict[str, dict[str, str]]) -> None:
         """The stream is lost, the client is not."""
-        self.client.reconnect()
+        self.client.reconnect(content)
 
     @rule(seconds=st.sampled_from([0.1, PATIENCE + 1.0]))
     def wait(self, seconds: float) -> None:
@@ -244,7 +250,10 @@ class SotwMachine(RuleBasedStateMachine):
                 continue
             self.transmit()
             if not self.client.inbox:
-                break
+                wake_at = self.client.session.wake_at(self.published.now)
+                if wake_at is None:
+                    break
+                self.published.now = wake_at
         if self.published.view.published:
             self.client.check_settled()
 

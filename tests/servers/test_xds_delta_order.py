@@ -114,3 +114,18 @@ async def test_a_rejected_cluster_does_not_hold_routes_back() -> None:
         world.publish(**everything("a", "b", routes="to b"))
         await client.nack(await client.receive(), "b is bad")
         assert [(await client.accept()).type_url for _ in range(2)] == [ENDPOINTS, ROUTES]
+
+
+@in_loop
+async def test_a_client_that_comes_back_is_heard_out() -> None:
+    """Its requests come one by one: a cluster does not go before the one for the routes that use it has come."""
+    async with connected(**everything("a")) as (world, client):
+        await subscribe_all(client)
+        world.publish(**everything("b", routes="to b"))
+        async with DeltaClient(world.address) as again:
+            await again.subscribe(CLUSTER, held=client.held[CLUSTER])
+            clusters = await again.accept()
+            assert (names(clusters), removed(clusters)) == (["b"], [])
+            await again.subscribe(ROUTES, "r", held=client.held[ROUTES])
+            assert names(await again.accept()) == ["r"]
+            assert removed(await again.accept()) == ["a"]

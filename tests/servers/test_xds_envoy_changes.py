@@ -230,7 +230,7 @@ async def test_clusters_are_replaced_under_traffic(run_envoy: RunEnvoy, run_echo
             name = ("two", "one")[number % 2]
             replace_cluster(site, f"cluster-{number}", ports[name])
             await becomes(site, name)
-        assert answers.keys() == {"one", "two"}
+        assert answers.keys() <= {"one", "two"}
 
 
 @both
@@ -247,7 +247,7 @@ async def test_a_change_after_a_restart_of_the_server(run_envoy: RunEnvoy, run_e
             await wait_for(lambda: len(second.cache.clients()) == 1 and len(second.cache.clients()[0].types) == ALL)
             replace_cluster(site, "cluster-two", ports[1])
             await becomes(site, "two")
-            assert answers.keys() == {"one", "two"}
+            assert answers.keys() <= {"one", "two"}
 
 
 @both
