@@ -76,7 +76,7 @@ class Pipeline:
         problems = [*gateway_problems, *self.unclaimed.problems(snapshot, claims())]
         problems.extend(problem for _, _, found in translated for problem in found)
         problems.extend(clusters.problems)
-        xds = {proxy.role: _assemble(proxy.role, envoy, clusters, self.memo) for proxy, envoy, _ in translated}
+        xds = {proxy.role: assemble_snapshot(proxy.role, envoy, clusters, self.memo) for proxy, envoy, _ in translated}
         reachable = frozenset().union(*(envoy.reachable for _, envoy, _ in translated))
         self.memo.sweep()
         roles = {proxy.role for proxy in proxies}
@@ -131,7 +131,8 @@ def _with_generated(clusters: Resources, generated: Resources) -> Resources:
     return MappingProxyType({name: merged[name] for name in sorted(merged)}) if generated else clusters
 
 
-def _assemble(role: str, envoy: EnvoyProxy, clusters: ClusterSet, memo: Memo) -> XdsSnapshot:
+def assemble_snapshot(role: str, envoy: EnvoyProxy, clusters: ClusterSet, memo: Memo) -> XdsSnapshot:
+    """What the Envoys of a role are served, without endpoints."""
     types = {
         CLUSTER: _with_generated(clusters.clusters, envoy.clusters),
         LISTENER: _with_generated(envoy.listeners, clusters.listeners),

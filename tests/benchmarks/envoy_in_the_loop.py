@@ -2,7 +2,8 @@
 
 A real Consul, one ``gloo-nomad run --role gloo``, one real Envoy, and beside it a raw delta client that says when the
 change was sent: what is left of the time is Envoy's own. Each change is a new virtual service of ten routes for a host
-that was answered with 404 before. ``CHANGES=20`` chooses how many, ``BENCH_JSON=file`` where to write the figures.
+that was answered with 404 before. ``CHANGES=20`` chooses how many, ``BENCH_JSON=file`` where to write the figures, and
+``FORM=scoped`` the ``virtualHostDiscovery``.
 Routes are plain (a host, a path, an upstream), as in what the marks were taken from; ``RICH=1`` takes those of ``make
 bench``, which cost Envoy four times as much.
 """
@@ -27,13 +28,14 @@ from rich.table import Table
 from gloo_nomad.demo.consul import ConsulAgent, start_consul
 from gloo_nomad.demo.envoy import build_bootstrap, start_envoy
 from gloo_nomad.demo.ports import free_port
+from gloo_nomad.resources import ROUTES as ENVOY_ROUTES
+from gloo_nomad.resources import VIRTUAL_HOST
 from tests.benchmarks.measure import (
     bare_read,
     cpu_seconds,
     fill,
     settle,
     start_gloo,
-    subscribe_routes,
     wait_for,
     wait_for_statuses,
     warm_up_seconds,
@@ -46,6 +48,11 @@ SIZES: Final = "20,200,1000,3000,10000"
 MARKS: Final = {20: 50, 200: 80, 1_000: 150, 3_000: 300, 10_000: 700}
 """Milliseconds that a change may take at the median, on an idle machine of two cores."""
 TO_UPSTREAM: Final = "routeAction: {{single: {{upstream: {{name: upstream-{:04d}, namespace: gloo-system}}}}}}"
+SETTINGS_KEY: Final = "gloo/gloo.solo.io/v1/Settings/gloo-system/default"
+SETTINGS: Final = """
+metadata: {{name: default, namespace: gloo-system}}
+extensions: {{configs: {{gloo-nomad: {{virtualHostDiscovery: {}}}}}}}
+"""
 ALWAYS: Final = 99_999
 ANSWER: Final = "directResponseAction: {status: 200, body: served}"
 
@@ -84,7 +91,8 @@ class Bench:
         """Starts an Envoy and changes things."""
         bootstrap = build_bootstrap(xds_port=int(self.target.rpartition(":")[2]), admin_port=free_port())
         async with DeltaClient(self.target, node_id="beside") as client:
-            await subscribe_routes(client, f"listener-127.0.0.1-{self.port}-routes")
+            await client.subscribe(ENVOY_ROUTES)
+            await client.subscribe(VIRTUAL_HOST)
             await wait_for(client, f"vs-{self.size - 1:05d}".encode(), 300.0)
             started = time.perf_counter()
             envoy = await asyncio.to_thread(start_envoy, self.folder, bootstrap)
@@ -153,6 +161,7 @@ def build_objects(size: int, upstreams: int, port: int) -> Iterator[tuple[str, s
     found[GATEWAY_KEY] = found[GATEWAY_KEY].replace('"::"', "127.0.0.1").replace("8080", str(port))
     for number in range(size) if not os.environ.get("RICH") else ():
         found[virtual_service_key(number)] = build_service(number, TO_UPSTREAM.format(number % upstreams))
+    found[SETTINGS_KEY] = SETTINGS.format(os.environ.get("FORM", "auto"))
     yield from found.items()
     yield virtual_service_key(ALWAYS), build_service(ALWAYS)
 

@@ -22,8 +22,8 @@ from gloo_nomad.api.refs import Ref
 from gloo_nomad.envoy.clusters import translate_clusters
 from gloo_nomad.envoy.translate import EnvoyProxy, translate_proxy
 from gloo_nomad.gateway.translate import translate_gateways
+from gloo_nomad.pipeline import assemble_snapshot
 from gloo_nomad.proxies import Proxy
-from gloo_nomad.resources import LISTENER, ROUTES, VIRTUAL_HOST, XdsSnapshot
 from gloo_nomad.splitting import Splitting
 from gloo_nomad.store.change import Change, Entry
 from gloo_nomad.store.memo import Memo
@@ -68,24 +68,20 @@ class Bench:
         found = [self._translate_proxy(proxy) for proxy in proxies]
         marks.append(time.process_time())
         services = frozenset[str]().union(*(proxy.consul_services for proxy in found))
-        translate_clusters(snapshot, self.settings, self.memo, services)
+        clusters = translate_clusters(snapshot, self.settings, self.memo, services)
         marks.append(time.process_time())
+        pairs = zip(proxies, found, strict=True)
+        served = {proxy.role: assemble_snapshot(proxy.role, envoy, clusters, self.memo) for proxy, envoy in pairs}
         self.memo.sweep()
         marks.append(time.process_time())
-        self.cache.publish({proxy.role: _snapshot(envoy) for proxy, envoy in zip(proxies, found, strict=True)})
+        self.cache.publish(served)
         marks.append(time.process_time())
         return tuple(1000 * (after - before) for before, after in itertools.pairwise(marks))
 
     def _translate_proxy(self, proxy: Proxy) -> EnvoyProxy:
         split = self.splitting.choose(proxy, self.settings)
-        return translate_proxy(proxy, self.store.snapshot, self.settings, self.memo, split)
-
-
-def _snapshot(envoy: EnvoyProxy) -> XdsSnapshot:
-    types = {LISTENER: envoy.listeners, ROUTES: envoy.routes}
-    return XdsSnapshot(
-        types, {ROUTES: envoy.split_routes, VIRTUAL_HOST: envoy.virtual_hosts} if envoy.split_routes else {}
-    )
+        scoping = self.splitting.scoping(proxy, self.settings)
+        return translate_proxy(proxy, self.store.snapshot, self.settings, self.memo, split, scoping=scoping)
 
 
 def _decode(key: str, text: str) -> tuple[str, Ref, Entry]:
