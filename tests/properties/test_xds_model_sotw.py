@@ -68,11 +68,11 @@ class SotwModel:
             error_detail=status_pb2.Status(code=3, message=error) if error else None,
         )
         self.session.receive(request, self.published.now)
-        if not self.awaits(type_url):
+        if not (request.response_nonce and self.awaits(type_url)):
             self.order.heard(type_url)
 
     def awaits(self, type_url: str) -> bool:
-        """Whether a response is on its way, so that what the client says is stale."""
+        """Whether a response is on its way, so that an answer to an earlier one is stale."""
         return any(outgoing.type_url == type_url for outgoing in self.inbox)
 
     def transmit(self) -> None:
