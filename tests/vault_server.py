@@ -22,6 +22,7 @@ listener "tcp" {{
 }}
 api_addr     = "http://127.0.0.1:{port}"
 cluster_addr = "https://127.0.0.1:{cluster_port}"
+disable_mlock = true
 """
 
 

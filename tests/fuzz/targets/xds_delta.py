@@ -77,5 +77,8 @@ def _settle(client: DeltaModel) -> None:
         if client.inbox:
             client.read()
         elif not client.transmit():
-            return
+            wake_at = client.session.wake_at(client.published.now)
+            if wake_at is None:
+                return
+            client.published.now = wake_at
     raise AssertionError("there is no end of responses")
