@@ -20,7 +20,7 @@ from gloo_nomad.clients.http import RateLimitedError, WorldError
 from gloo_nomad.sources.kv_connections import Connections
 from gloo_nomad.sources.kv_cut import Bounds, Shard, cut, extend, uncovered
 from gloo_nomad.sources.kv_names import ToldNames
-from gloo_nomad.sources.kv_prefix import SMALL_WAIT, PrefixChange, PrefixKeys
+from gloo_nomad.sources.kv_prefix import PrefixChange, PrefixKeys
 from gloo_nomad.sources.kv_shard_reader import ShardAnswer, ShardReader
 from gloo_nomad.sources.source import cancel
 
@@ -37,10 +37,11 @@ class Cutting:
 
     connections: Connections = field(default_factory=Connections)
     bounds: Bounds = field(default_factory=Bounds)
-    settle: float = 20.0
+    settle: float = 30.0
     """How long a kind is read as one before it is cut, and how long a cut stays at least. It is longer than ``linger``:
     a program that starts anew does not add its shards to those of its past."""
-    wait: float = SMALL_WAIT
+    wait: float = 24.0
+    """Of the question of one shard: a hundred of them cost a core's 1 % with half of that, and linger as long."""
     rest: float = 0.25
     """Between two questions for all names: they cost the more the more there are, and new ones seldom matter."""
 

@@ -32,8 +32,8 @@ READS = 7
 SETTLE_SECONDS = 300.0
 """Ten thousand statuses take minutes."""
 SHARD_KEYS = 250
-SHARD_SECONDS = 25.0
-"""Kinds with more keys are cut into shards when the program has run for 20 seconds."""
+SHARD_SECONDS = 35.0
+"""Kinds with more keys are cut into shards when the program has run for 30 seconds."""
 _STATUS = b"namespacedStatuses"
 
 
