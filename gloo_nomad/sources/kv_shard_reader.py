@@ -3,7 +3,7 @@
 A question waits for the names below the shard's prefix, whose answer is small also when only the time ran out. When it
 wakes the values are read: all of them, or in a shard that is heavier than it should be those of the parts that changed.
 Of a part Consul is asked for the index first: it is that of the last write or deletion below the prefix, whatever
-happened elsewhere.
+happened elsewhere. Stale answers are never put together: a server that is behind would call a part unchanged.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class ShardReader:
         """The parts of the shard that changed after index *before*; None if it is to be read as one."""
         known = self._names
         self._remember(names)
-        if len(self._parts) < 2:
+        if len(self._parts) < 2 or self.client.options.consistency == "stale":
             return None
         found = await asyncio.gather(*(self._read_part(part, before) for part in self._parts))
         read = [part for part, pairs in zip(self._parts, found, strict=True) if pairs is not None]

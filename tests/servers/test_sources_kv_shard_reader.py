@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gloo_nomad.clients.consul import ConsulClient
+from gloo_nomad.clients.address import parse_address
+from gloo_nomad.clients.consul import ConsulClient, ConsulOptions
 from gloo_nomad.demo.consul import ConsulAgent
 from gloo_nomad.sources.kv_cut import Bounds, Shard
 from gloo_nomad.sources.kv_shard_reader import ShardReader
-from tests.source_listener import open_client
 
 pytestmark = pytest.mark.consul
 
@@ -17,11 +17,16 @@ COUNT = 40
 WAIT = 0.3
 
 
-def run(consul: ConsulAgent, root: str, story: Callable[[ConsulClient, ShardReader, int], Awaitable[None]]) -> None:
+def run(
+    consul: ConsulAgent,
+    root: str,
+    story: Callable[[ConsulClient, ShardReader, int], Awaitable[None]],
+    consistency: str = "default",
+) -> None:
     """Plays a story with a reader of keys ``u-00`` to ``u-39`` in parts of ten, which has read them as of an index."""
 
     async def play() -> None:
-        client = open_client(consul)
+        client = ConsulClient(ConsulOptions(parse_address(consul.address, 8500), consistency=consistency))
         try:
             for number in range(COUNT):
                 await client.kv_put(key(root, number), b"old")
@@ -105,3 +110,14 @@ def test_a_light_shard_is_read_as_one(consul: ConsulAgent, root_key: str) -> Non
         assert (len(answer.pairs), answer.kept) == (10, frozenset())
 
     run(consul, root_key, story)
+
+
+def test_stale_answers_are_not_put_together(consul: ConsulAgent, root_key: str) -> None:
+    """Each may come from another server; one of them may be behind."""
+
+    async def story(client: ConsulClient, reader: ShardReader, index: int) -> None:
+        await client.kv_put(key(root_key, 27), b"new")
+        answer = await reader.ask(index, WAIT)
+        assert (len(answer.pairs), answer.kept) == (COUNT, frozenset())
+
+    run(consul, root_key, story, consistency="stale")

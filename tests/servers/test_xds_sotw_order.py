@@ -6,21 +6,12 @@ from typing import Any
 
 from envoy.config.endpoint.v3 import endpoint_pb2
 
-from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
+from gloo_nomad.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from tests.servers.test_xds_delta_order import everything
 from tests.xds_client import SotwClient
 from tests.xds_world import World, in_loop, open_world, resources
 
 ALL = {CLUSTER: (), ENDPOINTS: ("a", "b"), LISTENER: (), ROUTES: ("r",)}
-
-
-def everything(*clusters: str, routes: str = "r", listener: str = "l") -> dict[str, dict[str, Resource]]:
-    """Clusters with endpoints, a listener and routes."""
-    return {
-        "clusters": resources(*clusters),
-        "endpoints": resources(*clusters),
-        "listeners": resources("l", l=listener),
-        "routes": resources("r", r=routes),
-    }
 
 
 @asynccontextmanager
